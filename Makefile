@@ -1,0 +1,59 @@
+# Needs: Python 3.11 or newer and make.  Everything else is set up by the goals themselves, in .venv.
+
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := $(CURDIR)/$(BIN)/python -m
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format bench clean compiler
+
+help: ## list the goals
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.core ## inspect, calibrate, quantize and validate a small network that is shipped with the project
+	@$(BIN)/bitwright demo
+
+test: lint compiler ## lint, type check and run all tests
+	@$(RUN) pytest
+
+lint: $(VENV)/.dev ## check style, format and types
+	@$(RUN) ruff check .
+	@$(RUN) ruff format --check .
+	@$(RUN) mypy --strict src
+
+format: $(VENV)/.dev ## format the code and mend what the linter can mend
+	@$(RUN) ruff check --fix .
+	@$(RUN) ruff format .
+
+bench: $(VENV)/.dev ## run the benchmarks; each prints what it measured beside what is promised
+	@set -e; for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+
+clean: ## remove the environment and all caches
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+
+# Some tests compile generated C and compare every integer.
+compiler:
+	@command -v gcc >/dev/null 2>&1 || { \
+	  echo "The tests compile generated C, and gcc is not installed.  On Debian or Ubuntu:" >&2; \
+	  echo "    apt-get install -y gcc libc6-dev" >&2; exit 1; }
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "bitwright needs Python 3.11 or newer, and '$(PYTHON)' is not.  On Debian or Ubuntu:" >&2; \
+	  echo "    apt-get install -y python3 python3-venv" >&2; \
+	  echo "or name another one: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo "'$(PYTHON)' cannot make virtual environments.  On Debian or Ubuntu:" >&2; \
+	  echo "    apt-get install -y python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# The stamps are newer than pyproject.toml when what it asks for is installed.
+$(VENV)/.core: pyproject.toml | $(BIN)/python
+	$(RUN) pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	$(RUN) pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@ $(VENV)/.core
