@@ -1,0 +1,1 @@
+"""The integer meaning of every operator, declared once: one file per family."""

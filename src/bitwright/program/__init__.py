@@ -1,0 +1,1 @@
+"""What the integer machine does: forms, programs, and the file that holds them."""
