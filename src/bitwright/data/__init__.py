@@ -1,0 +1,1 @@
+"""Where samples come from, and the input contract that says how they become tensors."""
