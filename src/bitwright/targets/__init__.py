@@ -1,0 +1,1 @@
+"""What a device can compute and how: one TOML file per target."""
