@@ -39,6 +39,7 @@ class Arrays:
 
     parallel = True
     costly = False
+    selects = True
     notes: list[str]
 
     def __init__(
@@ -55,12 +56,9 @@ class Arrays:
         parts = list(x.values()) if isinstance(x, Mapping) else [x]
         for part in parts:
             _check_array(part.dtype, part.shape, title)
-        self.length = len(parts[0])
+        self.length: int = len(parts[0])
         if any(len(p) != self.length for p in parts) or (y is not None and len(y) != self.length):
             raise NoData(f"{title}: the arrays of samples and labels have different lengths.")
-
-    def __len__(self) -> int:
-        return self.length
 
     def read(self, index: int) -> Item:
         """Row ``index``; a view, not a copy."""
@@ -71,10 +69,11 @@ class Arrays:
         """``NAME[index]``."""
         return f"{self.name}[{index}]"
 
-    def digest(self, indices: Sequence[int]) -> bytes:
+    def digest(self, indices: Sequence[int] | None) -> bytes:
         """The file's digest, or that of the chosen rows: in full up to 64 MiB, else their first and last 4 KiB."""
         if self.content is not None:
             return self.content
+        indices = range(self.length) if indices is None else indices
         result = Fingerprint()
         parts = dict(self.x) if isinstance(self.x, Mapping) else {"x": self.x}
         if self.y is not None:
@@ -84,7 +83,7 @@ class Arrays:
             result.add(key, part.dtype.str, part.shape[1:])
             for i in indices:
                 row = np.ascontiguousarray(part[i]).reshape(-1)
-                if whole or row.nbytes <= 8192:  # noqa: PLR2004
+                if whole or row.nbytes <= 8192:
                     result.add(row.tobytes())
                 else:
                     few = max(4096 // row.itemsize, 1)
@@ -95,6 +94,8 @@ class Arrays:
 class PackedArrays:
     """Samples of compressed ``.npz`` members too large to unpack: read through once, sample by sample."""
 
+    costly = False
+    selects = True
     notes: list[str]
 
     def __init__(self, title: str, path: Path, members: Mapping[str, str], content: bytes) -> None:
@@ -206,9 +207,9 @@ Head = tuple[tuple[int, ...], np.dtype[Any], bool]
 
 
 def _read_head(file: IO[bytes]) -> Head:
-    version = np.lib.format.read_magic(file)  # type: ignore[no-untyped-call]
+    version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(file)  # type: ignore[no-untyped-call]
+    shape, fortran, dtype = read(file)
     return shape, dtype, fortran
 
 
@@ -235,7 +236,7 @@ def _column(file: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, head: Head
     shape, dtype, fortran = head
     if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
         with file.open(info) as stream:
-            return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))  # type: ignore[no-untyped-call]
+            return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
     with path.open("rb") as raw:
         raw.seek(info.header_offset)
         magic, name_length, extra_length = LOCAL_HEADER.unpack(raw.read(LOCAL_HEADER.size))

@@ -38,6 +38,7 @@ INPUT_KEYS = ("name", "layout", "color", "resize", "crop", "mean", "std", "shape
 OUTPUT_KEYS = ("name", "task", "offset")
 
 Size = int | tuple[int, int]
+MAX_SIDE = 32768
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,15 @@ class InputContract:
     def __post_init__(self) -> None:
         if isinstance(self.crop, int):
             object.__setattr__(self, "crop", (self.crop, self.crop))
+        for field in ("mean", "std"):
+            object.__setattr__(self, field, tuple(float(v) for v in np.atleast_1d(getattr(self, field))))
+        for field in ("resize", "crop"):
+            value = getattr(self, field)
+            sides = value if isinstance(value, tuple | list) else (value,) if value is not None else ()
+            if sides and max(sides) > MAX_SIDE:
+                raise InputMismatch(f"{field} = {printable(value)} is more than {MAX_SIDE} pixels to a side.")
+            if isinstance(value, list):
+                object.__setattr__(self, field, tuple(value))
         for field, choices in (("layout", LAYOUTS), ("color", COLORS), ("task", TASKS)):
             if (value := getattr(self, field)) not in choices:
                 raise InputMismatch(f"{field} = {printable(repr(value))} is not known{nearest(value, choices)}.")
@@ -213,7 +223,7 @@ class InputContract:
     @property
     def scale(self) -> NDArray[np.float32]:
         """``float32(1 / std)``, the factor that is used: shape ``[1]`` or ``[channels]``."""
-        return np.float32(1.0 / np.asarray(self.std, np.float64))
+        return (1.0 / np.asarray(self.std, np.float64)).astype(np.float32)
 
     @property
     def normalizes(self) -> bool:
@@ -237,8 +247,9 @@ class InputContract:
         return transform.apply(self, sample)
 
 
-def default_contract(shape: Sequence[int | None], dtype: DTypeLike = np.float32, *, name: str | None = None
-                     ) -> tuple[InputContract, tuple[str, ...]]:  # fmt: skip
+def default_contract(
+    shape: Sequence[int | None], dtype: DTypeLike = np.float32, *, name: str | None = None
+) -> tuple[InputContract, tuple[str, ...]]:
     """The contract that a graph input suggests where no ``MODEL.toml`` says better, and a sentence that says so.
 
     Args:

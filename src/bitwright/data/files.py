@@ -30,6 +30,8 @@ class ImageFiles:
 
     parallel = True
     costly = True
+    pixels = True
+    selects = True
 
     def __init__(
         self,
@@ -44,9 +46,7 @@ class ImageFiles:
         self.notes = list(notes)
         self.parse = parse
         self.labelled = labels is not None
-
-    def __len__(self) -> int:
-        return len(self.names)
+        self.length = len(names)
 
     def read(self, index: int) -> Item:
         """Decode image ``index`` and its label."""
@@ -61,8 +61,9 @@ class ImageFiles:
         """The file's name."""
         return self.names[index]
 
-    def digest(self, indices: Sequence[int]) -> bytes:
+    def digest(self, indices: Sequence[int] | None) -> bytes:
         """Names, labels, sizes and contents of the chosen files."""
+        indices = range(self.length) if indices is None else indices
         return files_digest(
             (self.names[i], self.root / self.names[i], None if self.labels is None else self.labels[i]) for i in indices
         )
@@ -157,7 +158,7 @@ def open_csv(path: Path, contract: InputContract) -> ImageFiles:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             table = csv.DictReader(file)
-            columns = [c for c in table.fieldnames or () if c is not None]
+            columns = list(table.fieldnames or ())
             if "file" not in columns:
                 hint = nearest("file", columns) if columns else "; it is empty"
                 raise NoData(

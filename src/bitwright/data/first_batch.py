@@ -14,8 +14,8 @@ from numpy.typing import DTypeLike, NDArray
 from bitwright.errors import InputMismatch, NonFinite, printable
 
 if TYPE_CHECKING:
+    from bitwright.data.batch import Batch
     from bitwright.data.contract import InputContract
-    from bitwright.data.source import Batch
 
 # A std of at least this much can only be meant for pixels in 0..255: standardised or [0, 1] data never needs it.
 PIXEL_STD = 8.0
@@ -48,7 +48,9 @@ def check_first_batch(
     notes: list[str] = []
     tensors = batch.x if isinstance(batch.x, dict) else {contract.name or "": batch.x}
     shapes = input_shape if isinstance(input_shape, Mapping) else dict.fromkeys(tensors, input_shape)
-    dtypes = input_dtype if isinstance(input_dtype, Mapping) else dict.fromkeys(tensors, input_dtype)
+    dtypes: dict[str, Any] = (
+        dict(input_dtype) if isinstance(input_dtype, Mapping) else dict.fromkeys(shapes, input_dtype)
+    )
     missing = [name for name in shapes if name not in tensors and name]
     if missing and len(shapes) > 1:
         raise InputMismatch(
@@ -133,16 +135,16 @@ def check_values(x: NDArray[Any], batch: Batch, contract: InputContract) -> list
             f"The network gets pixels {low:.3g}..{high:.3g} as they are: the input contract has no mean and std. "
             "Some networks want this; most do not."
         )
-    if not batch.float_source and 0 < float(np.ptp(x)) < 0.05:  # noqa: PLR2004
+    if not batch.float_source and 0 < float(np.ptp(x)) < 0.05:
         notes.append(f"The values of the first batch span only {low:.4g}..{high:.4g}: check mean and std.")
-    if pixel_high > 255.5 or (pixel_low < -0.5 and std >= PIXEL_STD):  # noqa: PLR2004
+    if pixel_high > 255.5 or (pixel_low < -0.5 and std >= PIXEL_STD):
         notes.append(f"The samples hold {pixel_low:.4g}..{pixel_high:.4g}, outside the pixel range 0..255.")
     return notes
 
 
 def _pixel_range(x: NDArray[Any], contract: InputContract) -> tuple[float, float]:
     """Smallest and largest pixel before mean and std were applied."""
-    axis = 1 if contract.layout == "NCHW" and x.ndim == 4 else x.ndim - 1  # noqa: PLR2004
+    axis = 1 if contract.layout == "NCHW" and x.ndim == 4 else x.ndim - 1
     others = tuple(i for i in range(x.ndim) if i != axis)
     scale, mean = np.asarray(contract.std), np.asarray(contract.mean)
     if max(len(scale), len(mean)) not in (1, x.shape[axis]):
@@ -156,7 +158,7 @@ def _fits(got: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
 
 def _cure(got: tuple[int, ...], wanted: tuple[int | None, ...], contract: InputContract) -> str:
     """What to change so that ``got`` becomes ``wanted``."""
-    if len(got) == len(wanted) == 3:  # noqa: PLR2004
+    if len(got) == len(wanted) == 3:
         if _fits((got[2], got[0], got[1]), wanted):
             return 'the data are NHWC and the network is NCHW: set layout = "NCHW" in [input], or transpose the arrays.'
         if _fits((got[1], got[2], got[0]), wanted):

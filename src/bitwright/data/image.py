@@ -18,11 +18,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from bitwright.errors import InputMismatch
 
-SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .bmp .webp .gif .tif .tiff .ppm .pgm .pbm .pnm".split())
+SUFFIXES = frozenset(
+    [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"]
+)
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM", "MPO")
 ORIENTATION = 0x0112
 
@@ -94,7 +96,7 @@ def _opened(path: Path) -> Image.Image:
         picture = Image.open(path, formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InputMismatch("it has more pixels than any sensible image and was not decoded") from error
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise InputMismatch("it is no image, or its header is damaged") from error
     if picture.width * picture.height > (Image.MAX_IMAGE_PIXELS or float("inf")):
         picture.close()

@@ -98,7 +98,7 @@ def moved(label: object, contract: InputContract, size: tuple[int, int] | None) 
         if (height, width) != size:
             label = np.asarray(Image.fromarray(label).resize((width, height), Image.Resampling.NEAREST))
         return label[top : top + rows, left : left + columns]
-    if contract.task == "detection" and label.ndim == 2 and label.shape[1] == BOX_NUMBERS:  # noqa: PLR2004
+    if contract.task == "detection" and label.ndim == 2 and label.shape[1] == BOX_NUMBERS:
         return _cut(label, (width, height), (left, top), (columns, rows))
     return label
 

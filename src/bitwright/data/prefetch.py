@@ -8,7 +8,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -18,7 +18,7 @@ R = TypeVar("R")
 POLL_SECONDS = 0.1
 
 
-def ordered(work: Callable[[T], R], tasks: Iterable[T], workers: int, held: int) -> Iterator[R]:
+def ordered(work: Callable[[T], R], tasks: Iterable[T], workers: int, held: int) -> Generator[R, None, None]:
     """``work(task)`` for every task, in the order of the tasks, at most ``held`` of them begun and not yet taken.
 
     With 0 workers everything happens in the caller's thread.  Closing the iterator, an exception in ``work`` or Ctrl-C
@@ -44,7 +44,7 @@ def ordered(work: Callable[[T], R], tasks: Iterable[T], workers: int, held: int)
             close()
 
 
-def pulled(make: Callable[[], Iterator[T]], held: int) -> Iterator[T]:
+def pulled(make: Callable[[], Iterator[T]], held: int) -> Generator[T, None, None]:
     """The items of ``make()``, which runs in a thread of its own, at most ``held`` items ahead.
 
     For iterators that are not ours and may not be shared between threads.  The thread is a daemon, so one that hangs

@@ -6,16 +6,17 @@ from one thread only, since most of them may not be shared.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 import itertools
-import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-import numpy as np
+from PIL import Image
 
 from bitwright.data.contract import InputContract, nearest
 from bitwright.data.reader import Failure, Fingerprint, Item, value_digest
@@ -35,16 +36,22 @@ class Sequenced:
 
     parallel = False
     costly = True
+    selects = True
 
     def __init__(self, data: Any, contract: InputContract, inputs: Sequence[str] = ()) -> None:
         self.data, self.contract, self.inputs = data, contract, tuple(inputs)
         self.name = type(data).__name__
         self.title = f"{len(data)} samples of a {self.name}"
         self.notes: list[str] = []
-        self.labelled = len(data) > 0 and self.read(0).y is not None
+        self.length = len(data)
 
-    def __len__(self) -> int:
-        return len(self.data)
+    @property
+    def labelled(self) -> bool:
+        """Whether the first sample has a label (true if it cannot be read, which shows later)."""
+        try:
+            return self.read(0).y is not None
+        except Exception:
+            return True
 
     def read(self, index: int) -> Item:
         """Sample ``index``."""
@@ -55,13 +62,20 @@ class Sequenced:
         """``TYPE[index]``."""
         return f"{self.name}[{index}]"
 
-    def digest(self, indices: Sequence[int]) -> bytes:
+    def digest(self, indices: Sequence[int] | None) -> bytes:
         """Type, number, and the content of eight of the chosen samples, spread over them."""
         result = Fingerprint()
-        result.add(self.name, len(self.data), len(indices))
-        for k in range(min(PEEKED, len(indices))):
-            item = self.read(indices[k * len(indices) // min(PEEKED, len(indices))])
-            result.add(value_digest(item.x), value_digest(item.y))
+        indices = range(self.length) if indices is None else indices
+        result.add(self.name, self.length, len(indices))
+        few = min(PEEKED, len(indices))
+        for k in range(few):
+            index = indices[k * len(indices) // few]
+            try:
+                item = self.read(index)
+            except Exception as error:
+                result.add(index, type(error).__name__)
+            else:
+                result.add(value_digest(item.x), value_digest(item.y))
         return result.digest()
 
 
@@ -70,12 +84,17 @@ class Iterated:
 
     Args:
         title: What to call the source.
-        make: Gives a new iterator, or the same one again if it can be used only once.
+        make: Gives an iterator from the first sample on.
         contract: Tells how many axes a sample has.
         inputs: Names of the graph inputs.
         length: Number of samples if it is known.
         batched: Whether the items are batches; None to tell by the number of axes.
+        once: ``make`` may be called once only, as with a generator.
     """
+
+    costly = True
+    selects = False
+    labelled = None
 
     def __init__(
         self,
@@ -86,12 +105,13 @@ class Iterated:
         *,
         length: int | None = None,
         batched: bool | None = None,
+        once: bool = False,
     ) -> None:
         self.title, self.make, self.contract, self.inputs = title, make, contract, tuple(inputs)
-        self.length, self.batched = length, batched
+        self.length, self.batched, self.once = length, batched, once
         self.notes: list[str] = []
-        self._last: Iterator[Any] | None = None
-        self._held: list[Any] = []
+        self._used = False
+        self._peeked: Iterator[Any] | None = None
         self._digest: bytes | None = None
 
     def items(self, wanted: Sequence[int] | None = None) -> Iterator[Item | Failure]:
@@ -125,27 +145,27 @@ class Iterated:
             result = Fingerprint()
             result.add(self.length)
             source = self._fresh()
-            peeked = list(itertools.islice(source, PEEKED))
-            if source is self._last:
-                self._held = peeked
-                self._last = None  # what is held will be given again
-            pairs = itertools.chain.from_iterable(self._samples(value) for value in peeked)
+            values = list(itertools.islice(source, PEEKED))
+            if self.once:
+                self._peeked, self._used = itertools.chain(values, source), False
+            elif isinstance(source, Generator):
+                source.close()
+            pairs = itertools.chain.from_iterable(self._samples(value) for value in values)
             for x, y in itertools.islice(pairs, PEEKED):
                 result.add(value_digest(x), value_digest(y))
             self._digest = result.digest()
         return self._digest
 
     def _fresh(self) -> Iterator[Any]:
-        source = self.make()
-        if source is self._last:
+        """An iterator from the first sample on."""
+        if self.once and self._used:
             raise NoData(
-                f"{self.title} was read once already and cannot be read again: pass a list, or a function that makes "
-                "a new generator."
+                f"{self.title} was read once already and cannot be read again: pass a list, or a function that makes a "
+                "new generator."
             )
-        # Only an iterator that is its own iterable comes back as the same object.
-        self._last = source
-        held, self._held = self._held, []
-        return itertools.chain(held, source) if held else source
+        self._used = True
+        peeked, self._peeked = self._peeked, None
+        return self.make() if peeked is None else peeked
 
     def _samples(self, value: Any) -> Iterator[tuple[object, object]]:
         x, y = parts(value, self.contract, self.inputs)
@@ -175,7 +195,7 @@ class Iterated:
             shape = getattr(x, "shape", None)
             axes = len(shape) if shape is not None else 0
         if contract.layout != "raw":
-            return int(axes) == 4  # noqa: PLR2004
+            return int(axes) == 4
         return contract.shape is not None and int(axes) == len(contract.shape) + 1
 
 
@@ -189,17 +209,18 @@ def open_object(data: Any, contract: InputContract, inputs: Sequence[str] = ()) 
     if all(hasattr(data, a) for a in ("batch_size", "dataset", "collate_fn")):  # torch DataLoader
         batched = data.batch_size is not None or getattr(data, "batch_sampler", None) is not None
         length = None
-        try:
-            length = len(data.dataset) if not getattr(data, "drop_last", False) else len(data) * int(data.batch_size)
-        except TypeError:
-            pass
+        if data.batch_size is not None or not batched:
+            with contextlib.suppress(TypeError):  # a data set that is a stream itself has no length
+                length = len(data.sampler)
+                if getattr(data, "drop_last", False):
+                    length = len(data) * int(data.batch_size)
         return Iterated(name, lambda: iter(data), contract, inputs, length=length, batched=batched)
     if hasattr(data, "__len__") and hasattr(data, "__getitem__") and not isinstance(data, Mapping):
         return Sequenced(data, contract, inputs)
     if hasattr(data, "get_next") and not hasattr(data, "__iter__"):  # a calibration data reader of ONNX Runtime
-        return Iterated(name, lambda: iter(data.get_next, None), contract, inputs)
+        return Iterated(name, lambda: iter(data.get_next, None), contract, inputs, once=True)
     if isinstance(data, Iterable) and not isinstance(data, Mapping | str | bytes):
-        return Iterated(name, lambda: iter(data), contract, inputs)
+        return Iterated(name, lambda: iter(data), contract, inputs, once=isinstance(data, Iterator))
     if callable(data):
         return open_function(data, contract, inputs)
     raise InputMismatch(
@@ -214,7 +235,7 @@ def find_function(text: str) -> Any:
         NoData: if the module or the function is not there, naming the nearest.
     """
     module_name, _, path = text.partition(":")
-    here = os.getcwd()
+    here = str(Path.cwd())
     added = here not in sys.path and "" not in sys.path
     if added:
         sys.path.insert(0, here)
@@ -333,22 +354,14 @@ def parts(value: Any, contract: InputContract, inputs: Sequence[str] = ()) -> tu
 
 
 def _is_block(value: object) -> bool:
-    """Whether ``value`` is an array, a tensor, an image or a dict of them, and not a number or a text."""
-    if isinstance(value, Mapping):
+    """Whether ``value`` is an array, a tensor, an image or a dict of them, and not a number, a text or a list."""
+    if isinstance(value, Mapping | Image.Image):
         return True
-    shape = getattr(value, "shape", getattr(value, "size", None))
-    return (
-        isinstance(shape, Sequence)
-        and not isinstance(value, str)
-        and len(shape) > 0
-        or (
-            shape is not None
-            and not isinstance(value, str | list | tuple | np.generic)
-            and not callable(shape)
-            and not isinstance(shape, int)
-            and len(shape) > 0
-        )
-    )
+    shape = getattr(value, "shape", None)
+    try:
+        return shape is not None and len(shape) > 0
+    except (TypeError, ValueError):  # a scalar's shape, or a tensor of unknown rank
+        return False
 
 
 def _rows(column: Any) -> Sequence[Any]:

@@ -15,6 +15,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from bitwright.errors import BitwrightError
+
 HASH_ALL_BYTES = 64 << 20
 BLOCK_BYTES = 16 << 10
 
@@ -42,23 +44,48 @@ class Failure:
 
     index: int
     origin: str
-    error: Exception
+    error: BitwrightError
+    cause: Exception | None = None
 
 
-class Indexed(Protocol):
-    """A reader of which any sample can be read at any time."""
+class Reader(Protocol):
+    """What both kinds have.
+
+    Attributes:
+        title: What it is, for people.
+        notes: Sentences that the user should see.
+        costly: Reading one sample takes long enough to share a batch between threads.
+        selects: It can give any choice of samples, and knows how many there are.
+    """
 
     title: str
     notes: list[str]
-    labelled: bool
-    parallel: bool
-    """``read`` may be called from several threads at once."""
     costly: bool
-    """Reading one sample takes long enough to share a batch between threads."""
+    selects: bool
 
-    def __len__(self) -> int:
-        """Number of samples."""
+    @property
+    def length(self) -> int | None:
+        """Number of samples, if known."""
         ...
+
+    @property
+    def labelled(self) -> bool | None:
+        """Whether samples have labels, if known."""
+        ...
+
+    def digest(self, indices: Sequence[int] | None) -> bytes:
+        """What tells these samples apart from others."""
+        ...
+
+
+class Indexed(Reader, Protocol):
+    """A reader of which any sample can be read at any time.
+
+    Attributes:
+        parallel: ``read`` may be called from several threads at once.
+    """
+
+    parallel: bool
 
     def read(self, index: int) -> Item:
         """Sample ``index``; raises anything if it cannot be read."""
@@ -68,24 +95,12 @@ class Indexed(Protocol):
         """Name of sample ``index``, to be shown when it cannot be read."""
         ...
 
-    def digest(self, indices: Sequence[int]) -> bytes:
-        """What tells these samples apart from others."""
-        ...
 
-
-class Stream(Protocol):
+class Stream(Reader, Protocol):
     """A reader that gives samples in its own order."""
-
-    title: str
-    notes: list[str]
-    length: int | None
 
     def items(self, wanted: Sequence[int] | None) -> Iterator[Item | Failure]:
         """The samples from the first one on; only those of ``wanted`` (ascending) if given."""
-        ...
-
-    def digest(self, indices: Sequence[int] | None) -> bytes:
-        """What tells these samples apart from others."""
         ...
 
 
@@ -127,7 +142,7 @@ def files_digest(files: Iterable[tuple[str, Path, object]]) -> bytes:
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
-    except OSError:
+    except (OSError, ValueError):
         return -1
 
 
@@ -165,5 +180,5 @@ def value_digest(value: object) -> bytes:
     if array.dtype.hasobject:
         result.add(type(value).__name__, str(value)[:1000])
     else:
-        result.add(array.dtype.str, array.shape, zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8)))
+        result.add(array.dtype.str, array.shape, zlib.crc32(np.ascontiguousarray(array).tobytes()))
     return result.digest()

@@ -28,7 +28,7 @@ def apply(contract: InputContract, sample: object) -> NDArray[Any]:
         return raw(contract, sample)
     picture = sample if isinstance(sample, Image.Image) else oriented(contract, as_array(sample))
     if isinstance(picture, Image.Image):
-        picture = images.plain(picture)
+        picture = images.decoded(picture)
     if contract.resize is not None:
         picture = resized(picture, contract.resize)
     if contract.crop is not None:
@@ -46,7 +46,7 @@ def raw(contract: InputContract, sample: object) -> NDArray[Any]:
         return x  # token ids or masks, as far as one can know without the network
     x = x.astype(np.float32)
     if contract.normalizes:
-        x = (x - np.float32(contract.mean)) * contract.scale
+        x = (x - np.array(contract.mean, np.float32)) * contract.scale
     return x.reshape(_fit(x, contract))
 
 
@@ -59,7 +59,7 @@ def as_array(sample: object) -> NDArray[Any]:
     if isinstance(sample, np.ndarray):
         array = sample
     elif isinstance(sample, Image.Image):
-        array = np.asarray(images.plain(sample))
+        array = np.asarray(images.decoded(sample))
     else:
         try:
             if hasattr(sample, "detach") and hasattr(sample, "cpu"):
@@ -191,7 +191,7 @@ def normalize(pixels: NDArray[Any], contract: InputContract) -> NDArray[np.float
     if contract.normalizes:
         shape = (-1, 1, 1) if channel_first else (-1,)
         try:
-            out -= np.float32(contract.mean).reshape(shape)
+            out -= np.array(contract.mean, np.float32).reshape(shape)
             out *= contract.scale.reshape(shape)
         except ValueError as error:
             raise InputMismatch(
