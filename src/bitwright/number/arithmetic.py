@@ -58,8 +58,9 @@ class Arithmetic:
         bias_shift_bits: Lowest and highest left shift that brings a bias with its own exponent to the accumulator's;
             None for no limit.
         bias_shift_rule: ``"vitis"`` replaces the lowest bias shift by ``min(0, -(24 - (8 + s)))``, ``s`` being the
-            layer's right shift.  A negative bias shift means that the bias is finer than the accumulator; the sum is
-            then formed, exactly, in steps of the bias.  (Vitis AI, ``fix_pos_adjust.py``.)
+            layer's right shift.  A negative bias shift means that the bias is finer than the accumulator; the bias
+            is then rounded half up to the accumulator's steps.  (Limits: Vitis AI, ``fix_pos_adjust.py``; where in
+            the array the DPU rounds such a bias is not documented, so this choice is ours.)
         semantics: Name of the profile, a key of ``SEMANTICS``.
 
     Raises:

@@ -32,7 +32,7 @@ class Builder:
         self.macs: dict[str, int] = {}
         self.notes: list[str] = []
         self._layer, self._op, self._sources = "", "", ()  # type: str, str, tuple[str, ...]
-        self._taken: set[str] = set()
+        self._taken: dict[str, None] = {}  # in order, so that a mark can be rolled back to
 
     def enter(self, layer: str, op: str, sources: Sequence[str]) -> None:
         """Make following steps belong to ``layer``."""
@@ -49,7 +49,7 @@ class Builder:
         while name in self._taken:
             number += 1
             name = f"{stem}_{number}"
-        self._taken.add(name)
+        self._taken[name] = None
         return name
 
     def buffer(
@@ -106,6 +106,22 @@ class Builder:
                 outputs=tuple(b.name for b in outputs),
             )
         )
+
+    def mark(self) -> tuple[int, ...]:
+        """The present state, for :meth:`rollback`."""
+        return tuple(len(part) for part in self._parts())
+
+    def rollback(self, mark: tuple[int, ...]) -> None:
+        """Forget everything since ``mark``: the layer turned out to have no integer form."""
+        for part, length in zip(self._parts(), mark, strict=True):
+            if isinstance(part, list):
+                del part[length:]
+            else:
+                for key in list(part)[length:]:
+                    del part[key]
+
+    def _parts(self) -> tuple[dict[str, Any] | list[Any], ...]:
+        return (self.buffers, self.tensors, self.steps, self.learnables, self.notes, self._taken)
 
     def params(self, params: Mapping[str, NDArray[np.int64]], axis_shape: Sequence[int] | None = None) -> dict[str, str]:
         """Store an expression's constants; with ``axis_shape`` each 1-d constant is reshaped to broadcast."""

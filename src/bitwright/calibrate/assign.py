@@ -1,0 +1,309 @@
+"""One format for every tensor: statistics, schemes and the target's rules, solved together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitwright.calibrate.spec import LayerSpec, NetworkSpec
+from bitwright.calibrate.statistics import Statistics
+from bitwright.calibrate.tensor_stats import TensorStats
+from bitwright.errors import CalibrationError, printable
+from bitwright.number.format import Format, FormatRule
+from bitwright.targets.target import FixedFormat, Target
+
+INDEX = Format(32, True, np.ones(()))
+
+
+class Scheme(Protocol):
+    """How a range becomes a format; the dataclasses of ``calibrate/schemes`` have this shape."""
+
+    def choose(
+        self, stats: TensorStats, rule: FormatRule, *, values: NDArray[np.floating] | None = None, axis: int | None = None
+    ) -> Format: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoleSchemes:
+    """The scheme of each role."""
+
+    input: Scheme
+    activation: Scheme
+    weight: Scheme
+    bias: Scheme
+
+
+@dataclass(frozen=True, kw_only=True)
+class Formats:
+    """The format of every tensor.
+
+    Attributes:
+        activations: Tensor → format.
+        weights: Layer → format, per-channel along axis 0 of the contracted layout.
+        biases: Layer → own format of the bias; layers whose bias is in accumulator steps are not listed.
+        group: Tensor → name of the tensor that it shares its format with (itself if it shares with none).
+        notes: What was moved because of which rule, in sentences.
+    """
+
+    activations: Mapping[str, Format]
+    weights: Mapping[str, Format]
+    biases: Mapping[str, Format] = field(default_factory=dict)
+    group: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def with_activation(self, tensor: str, format: Format) -> Formats:
+        """The formats with another one for ``tensor`` and all tensors that share it."""
+        root = self.group.get(tensor, tensor)
+        changed = {t: format for t in self.activations if self.group.get(t, t) == root}
+        return replace(self, activations={**self.activations, **changed})
+
+    def with_weight(self, layer: str, format: Format) -> Formats:
+        """The formats with another one for the weights of ``layer``."""
+        return replace(self, weights={**self.weights, layer: format})
+
+
+class Groups:
+    """Tensors that share a format: a union-find whose representative is the earliest tensor."""
+
+    def __init__(self, order: Mapping[str, int]) -> None:
+        self._parent = {name: name for name in order}
+        self._order = order
+
+    def find(self, tensor: str) -> str:
+        """The representative of ``tensor``'s group."""
+        while self._parent[tensor] != tensor:
+            self._parent[tensor] = self._parent[self._parent[tensor]]
+            tensor = self._parent[tensor]
+        return tensor
+
+    def union(self, a: str, b: str) -> None:
+        """Put two tensors into one group."""
+        first, second = sorted((self.find(a), self.find(b)), key=lambda t: self._order[t])
+        self._parent[second] = first
+
+    def members(self) -> dict[str, list[str]]:
+        """Representative → all its tensors, in order."""
+        groups: dict[str, list[str]] = {}
+        for name in self._parent:
+            groups.setdefault(self.find(name), []).append(name)
+        return groups
+
+
+def passes_format_on(spec: LayerSpec) -> bool:
+    """Whether the layer's output holds codes of its input unchanged (pooling maxima, moving elements)."""
+    return not spec.reason and spec.operator is not None and spec.operator.relation == "input"
+
+
+def share_formats(net: NetworkSpec) -> Groups:
+    """Which tensors must have one format, by the operators' nature and the target's rules."""
+    tensors = [*net.inputs, *(t for spec in net.layers for t in spec.outputs)]
+    groups = Groups({name: i for i, name in enumerate(dict.fromkeys(tensors))})
+    for spec in net.layers:
+        if spec.reason or spec.operator is None or not spec.tensors:
+            continue
+        shared = [t for t in spec.tensors if t not in net.integer]
+        if passes_format_on(spec) or (spec.rule.output == "shared" and spec.operator.relation == "own"):
+            for output in spec.outputs:
+                if shared and output not in net.integer:
+                    groups.union(shared[0], output)
+        join = spec.operator.relation == "all"
+        if spec.rule.inputs == "shared" or (join and spec.rule.inputs == "best"):
+            # "best": a tensor that nobody else reads is best produced in the output's format, with one rounding.
+            free = [t for t in shared if len(net.consumers.get(t, ())) == 1 and t not in net.outputs and t not in net.inputs]
+            chosen = shared if spec.rule.inputs == "shared" else free
+            anchors = [*chosen, *(spec.outputs if join else ())]
+            for other in anchors[1:]:
+                groups.union(anchors[0], other)
+    return groups
+
+
+def sources_of_group(net: NetworkSpec, members: list[str]) -> list[str]:
+    """The members whose values are computed, not copied from another member."""
+    inside = set(members)
+    roots = []
+    for tensor in members:
+        spec = net.producer(tensor)
+        copies = spec is not None and spec.operator is not None and spec.operator.relation in ("input", "all")
+        if spec is None or not copies or not inside.issuperset(spec.tensors):
+            roots.append(tensor)
+    return roots or members[:1]
+
+
+def assign(net: NetworkSpec, statistics: Statistics, target: Target, schemes: RoleSchemes) -> Formats:
+    """Choose every format.
+
+    Args:
+        net: The layers for ``target``.
+        statistics: Of all activations.
+        target: Whose rules hold.
+        schemes: How a range becomes a format.
+
+    Raises:
+        CalibrationError: if a tensor has no statistics.
+    """
+    groups = share_formats(net)
+    members = groups.members()
+    activations: dict[str, Format] = {}
+    for root, tensors in members.items():
+        chosen = _group_format(net, root, tensors, statistics, target, schemes)
+        activations |= dict.fromkeys(tensors, chosen)
+    weights = {}
+    for spec in net.layers:
+        if spec.is_linear and not spec.reason:
+            rule = target.weight_rule(spec.op, **spec.facts)
+            values = spec.weights()
+            axis = 0 if rule.per_channel else None
+            stats = TensorStats.of(values, axis)
+            weights[spec.name] = schemes.weight.choose(stats, rule, values=values, axis=axis)
+    group = {tensor: groups.find(tensor) for tensor in activations}
+    formats = Formats(activations=activations, weights=weights, group=group)
+    if target.arithmetic.requantize == "shift":
+        formats = obey_exponent_limits(net, formats)
+        formats = obey_shift_limits(net, formats, target)
+    return replace(formats, biases=own_biases(net, formats, target, schemes))
+
+
+def _statistics(statistics: Statistics, tensor: str) -> TensorStats:
+    stats = statistics.activations.get(tensor)
+    if stats is None or not stats.finite:
+        raise CalibrationError(
+            f"No statistics of tensor '{printable(tensor)}' were collected, so no format can be chosen for it. "
+            "Calibrate this network again."
+        )
+    return stats
+
+
+def _group_format(
+    net: NetworkSpec, root: str, tensors: list[str], statistics: Statistics, target: Target, schemes: RoleSchemes
+) -> Format:
+    if root in net.integer:
+        return INDEX
+    prescribed = [
+        spec.rule.output.format()
+        for spec in net.layers
+        for t in spec.outputs
+        if t in tensors and not spec.reason and isinstance(spec.rule.output, FixedFormat)
+    ]
+    if prescribed:
+        return prescribed[0]
+    roots = sources_of_group(net, tensors)
+    is_input = any(t in net.inputs for t in roots)
+    producers = [spec for t in roots if (spec := net.producer(t)) is not None]
+    rule = target.input if is_input or not producers else target.activation_rule(producers[0].op, **producers[0].facts)
+    scheme = schemes.input if is_input else schemes.activation
+    coarsest = any(
+        spec.rule.shared_from == "coarsest" and set(spec.tensors) & set(tensors) for spec in net.layers if not spec.reason
+    )
+    if coarsest:
+        candidates = [scheme.choose(_statistics(statistics, t), rule) for t in roots]
+        return max(candidates, key=lambda f: float(np.max(f.scale)))
+    merged = sum((_statistics(statistics, t) for t in roots), TensorStats())
+    return scheme.choose(replace(merged, axis=None, channel_lo=None, channel_hi=None), rule)
+
+
+def exponent(format: Format) -> int:
+    """The exponent of a per-tensor power-of-two format."""
+    exponents = format.exponent
+    if exponents is None or exponents.ndim:
+        raise ValueError(f"{format} has no single exponent")
+    return int(exponents)
+
+
+def at_exponent(format: Format, value: int) -> Format:
+    """``format`` with another exponent."""
+    return replace(format, scale=np.exp2(np.float64(value)))
+
+
+def obey_exponent_limits(net: NetworkSpec, formats: Formats) -> Formats:
+    """Move exponents into the limits that the target sets for an operator's input and output."""
+    notes = []
+    for spec in net.layers:
+        if spec.reason or not spec.tensors or spec.tensors[0] in net.integer:
+            continue
+        sides = ((spec.tensors[0], spec.rule.input_exponent), (spec.outputs[0], spec.rule.output_exponent))
+        for tensor, limits in sides:
+            old = exponent(formats.activations[tensor])
+            new = old if limits is None else min(max(old, limits[0]), limits[1])
+            formats, notes = _moved(formats, notes, tensor, old, new, f"{spec.op} takes exponents {limits}")
+        if spec.rule.exponent_drop is not None:
+            source = exponent(formats.activations[spec.tensors[0]])
+            old = exponent(formats.activations[spec.outputs[0]])
+            low, high = spec.rule.exponent_drop
+            new = min(max(old, source - high), source - low)
+            formats, notes = _moved(formats, notes, spec.outputs[0], old, new, f"{spec.op} drops {low} to {high} bits")
+    return replace(formats, notes=(*formats.notes, *notes))
+
+
+def _moved(formats: Formats, notes: list[str], tensor: str, old: int, new: int, why: str) -> tuple[Formats, list[str]]:
+    if new == old:
+        return formats, notes
+    note = f"{tensor}: step moved from 2^{old} to 2^{new} because {why}"
+    return formats.with_activation(tensor, at_exponent(formats.activations[tensor], new)), [*notes, note]
+
+
+def obey_shift_limits(net: NetworkSpec, formats: Formats, target: Target) -> Formats:
+    """Bring every requantizing shift into the target's limits.
+
+    A shift below the lowest means that the output's step is finer than the accumulator can tell: the output is made
+    coarser, which loses nothing.  A shift above the highest means weights finer than the hardware can use: they are
+    made coarser.
+    """
+    lowest, highest = target.arithmetic.shift_bits
+    notes: list[str] = []
+    for _ in range(len(net.layers) + 1):  # a coarser output is a coarser input of the next layer
+        before = formats
+        for spec in net.layers:
+            if spec.name not in formats.weights:
+                continue
+            weight = formats.weights[spec.name]
+            source, result = (exponent(formats.activations[t]) for t in (spec.tensors[0], spec.outputs[0]))
+            exponents = weight.exponent
+            assert exponents is not None  # noqa: S101  (power-of-two targets have power-of-two weights)
+            shifts = result - source - exponents
+            if int(shifts.min()) < lowest:
+                new = result + lowest - int(shifts.min())
+                why = f"{spec.name} would need a right shift of {int(shifts.min())}, the lowest is {lowest}"
+                formats, notes = _moved(formats, notes, spec.outputs[0], result, new, why)
+            elif int(shifts.max()) > highest:
+                raised = np.maximum(exponents, result - source - highest)
+                formats = formats.with_weight(spec.name, replace(weight, scale=np.exp2(raised.astype(np.float64))))
+                notes.append(
+                    f"{spec.name}: weight step raised to 2^{int(raised.max())} because a right shift of "
+                    f"{int(shifts.max())} passes the highest, {highest}"
+                )
+        if formats is before:
+            break
+    return replace(formats, notes=(*formats.notes, *notes))
+
+
+def own_biases(net: NetworkSpec, formats: Formats, target: Target, schemes: RoleSchemes) -> dict[str, Format]:
+    """Formats of biases that are stored with a step of their own."""
+    if target.bias_source != "own":
+        return {}
+    biases = {}
+    for spec in net.layers:
+        bias = spec.bias() if spec.name in formats.weights else None
+        if bias is None:
+            continue
+        rule = target.bias_rule(spec.op, **spec.facts)
+        chosen = schemes.bias.choose(TensorStats.of(bias), rule, values=np.asarray(bias))
+        if target.arithmetic.requantize == "shift":
+            chosen = _reachable_bias(spec, chosen, formats, target)
+        biases[spec.name] = chosen
+    return biases
+
+
+def _reachable_bias(spec: LayerSpec, chosen: Format, formats: Formats, target: Target) -> Format:
+    weight = formats.weights[spec.name].exponent
+    assert weight is not None  # noqa: S101  (power-of-two targets have power-of-two weights)
+    step = exponent(formats.activations[spec.tensors[0]]) + weight  # of the accumulator
+    shift = exponent(formats.activations[spec.outputs[0]]) - step
+    limits = target.arithmetic.bias_shift_limits(int(shift.min()))
+    if limits is None:
+        return chosen
+    lowest, highest = int(step.max()) + limits[0], int(step.min()) + limits[1]
+    return at_exponent(chosen, min(max(exponent(chosen), lowest), max(highest, lowest)))

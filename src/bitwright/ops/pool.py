@@ -1,0 +1,263 @@
+"""Pooling and reductions over axes: a window to one number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from bitwright.number.arithmetic import dpu_pool_factor
+from bitwright.number.expr import Expr, divide, round_shift, var
+from bitwright.number.format import Rounding
+from bitwright.number.requantize import Scaled, integer_multiplier, rescale
+from bitwright.ops.linear import explicit_pads
+from bitwright.ops.operator import NoIntegerForm, Operator, Site, code_bounds, finish
+from bitwright.program.builder import Builder
+from bitwright.program.forms import Axis, Epilogue, Fill, Reduce, Reshape
+from bitwright.program.program import Buffer
+
+def pool_axes(site: Site, source: Buffer) -> tuple[Axis, ...]:
+    """The windows of a pooling layer over the axes after the batch; the channel axis is not pooled."""
+    taps = [int(k) for k in site.attributes["kernel_shape"]]
+    strides = [int(s) for s in site.attributes.get("strides") or [1] * len(taps)]
+    dilations = [int(d) for d in site.attributes.get("dilations") or [1] * len(taps)]
+    size = source.shape[2:]
+    pads = explicit_pads(site.attributes, taps, strides, dilations, size)
+    axes = [Axis()]
+    for k, s, d, (b, a), n, wanted in zip(taps, strides, dilations, pads, size, site.result.shape[2:], strict=True):
+        # Rounding the output size up (ceil_mode) is padding at the end, as much as the stated shape needs.
+        needed = (wanted - 1) * s + (k - 1) * d + 1 - n - b
+        axes.append(Axis(taps=k, stride=s, dilation=d, before=int(b), after=max(int(a), needed)))
+    return tuple(axes)
+
+
+def lower_max_pool(site: Site, build: Builder) -> Sequence[Buffer]:
+    source = site.data()
+    if len(site.outputs) > 1:
+        raise NoIntegerForm("the positions of the maxima are asked for")
+    axes = pool_axes(site, source)
+    lo, hi = code_bounds(site.result.format, site.clamp)
+    scaled = finish(Scaled(var("acc", source.lo, source.hi) - int(source.format.zero_point)), site.result, site.clamp)
+    out = build.buffer(
+        site.result.shape, site.result.format, lo=max(lo, source.lo), hi=hi, tensor=site.result.tensor
+    )
+    out = build.narrow(out, scaled.expr.lo, scaled.expr.hi)
+    build.step(Reduce(combine="max", axes=axes, epilogue=build.epilogue(scaled)), [source], [out])
+    return [out]
+
+
+def window_counts(axes: Sequence[Axis], shape: Sequence[int]) -> tuple[int, int]:
+    """Fewest and most taps that fall inside the tensor, over all output positions."""
+    fewest = most = 1
+    for axis, n in zip(axes, shape, strict=True):
+        positions = np.arange(axis.outputs(n))[:, None] * axis.stride + np.arange(axis.taps) * axis.dilation - axis.before
+        inside = ((positions >= 0) & (positions < n)).sum(1)
+        fewest, most = fewest * int(inside.min()), most * int(inside.max())
+    return fewest, most
+
+
+def average(site: Site, build: Builder, source: Buffer, axes: tuple[Axis, ...]) -> Buffer:
+    """Emit the mean over windows ``axes`` (one per axis after the batch) by the target's method."""
+    zero = int(source.format.zero_point)
+    fewest, most = window_counts(axes, source.shape[1:])
+    if fewest == 0:
+        raise NoIntegerForm("a window lies wholly in the padding")
+    reach = [(source.lo - zero) * n for n in (fewest, most)] + [(source.hi - zero) * n for n in (fewest, most)]
+    acc = var("acc", min(reach), max(reach))
+    method = site.rule.method or "exact"
+    if method not in MEANS:
+        raise NoIntegerForm(f"the target's pooling method {method!r} is unknown")
+    ratio = float(source.format.scale) / float(site.result.format.scale)
+    count = var("count", fewest, most) if fewest != most else fewest
+    taps = [axis.taps for axis in axes if axis.taps > 1]
+    scaled = finish(MEANS[method](site, acc, count, ratio, taps), site.result, site.clamp)
+    lo = min(scaled.expr.lo, site.result.format.hi)
+    out = build.buffer(site.result.shape, site.result.format, lo=lo, hi=scaled.expr.hi, tensor=site.result.tensor)
+    shape = [axis.outputs(n) for axis, n in zip(axes, source.shape[1:], strict=True)]
+    inner = out if tuple(out.shape[1:]) == tuple(shape) else None
+    if inner is None:  # reduced axes are dropped from the shape
+        inner = build.buffer((1, *shape), site.result.format, lo=out.lo, hi=out.hi)
+    epilogue = Epilogue(expr=scaled.expr, params=build.params(scaled.params))
+    build.step(Reduce(combine="sum", axes=axes, input_zero=zero, epilogue=epilogue), [source], [inner])
+    if inner is out:
+        return out
+    del build.buffers[out.name]
+    return build.move(inner, [Reshape(site.result.shape)], tensor=site.result.tensor)
+
+
+def _exact(site: Site, acc: Expr, count: Expr | int, ratio: float, _: Sequence[int]) -> Scaled:
+    """The mean, rounded once into the output's own format."""
+    arithmetic = site.arithmetic
+    rounding = site.rule.rounding or arithmetic.rounding
+    if arithmetic.requantize == "shift":
+        exponent = math.frexp(ratio)[1] - 1  # ratio is 2**exponent
+        divisor = (count << max(-exponent, 0)) if isinstance(count, Expr) else count << max(-exponent, 0)
+        return Scaled(divide(acc << max(exponent, 0), divisor, rounding))
+    if isinstance(count, int):
+        return rescale(acc, np.asarray(ratio / count), arithmetic)
+    multiplier, shift = integer_multiplier(np.asarray(ratio), 22)
+    left, right = max(-int(shift), 0), max(int(shift), 0)
+    return Scaled(divide(acc * (int(multiplier) << left), count << right, rounding))
+
+
+def _away(_: Site, acc: Expr, count: Expr | int, ratio: float, __: Sequence[int]) -> Scaled:
+    """TensorFlow Lite and CMSIS-NN s8: division by the count, half away from zero, in the input's format."""
+    return Scaled(divide(_same_format(acc, ratio), count, Rounding.HALF_AWAY))
+
+
+def _truncate(_: Site, acc: Expr, count: Expr | int, ratio: float, __: Sequence[int]) -> Scaled:
+    """NNoM and legacy CMSIS-NN: C's division, toward zero, in the input's format."""
+    return Scaled(divide(_same_format(acc, ratio), count, Rounding.TOWARD_ZERO))
+
+
+def _dpu(site: Site, acc: Expr, count: Expr | int, ratio: float, taps: Sequence[int]) -> Scaled:
+    """Vitis DPU: the sum times k / 2^n in place of the division."""
+    if isinstance(count, Expr):
+        raise NoIntegerForm("the DPU averages whole windows only, and some reach into the padding")
+    factor, shift = dpu_pool_factor(taps or [1])
+    exponent = math.frexp(ratio)[1] - 1
+    product = (acc * factor) << max(exponent, 0)
+    return Scaled(round_shift(product, shift + max(-exponent, 0), site.rule.rounding or site.arithmetic.rounding))
+
+
+def _same_format(acc: Expr, ratio: float) -> Expr:
+    if ratio != 1.0:
+        raise NoIntegerForm("this target's average pooling cannot change the scale, and its formats differ")
+    return acc
+
+
+MEANS = {"exact": _exact, "away": _away, "truncate": _truncate, "dpu": _dpu}
+
+
+def lower_average_pool(site: Site, build: Builder) -> Sequence[Buffer]:
+    source = site.data()
+    axes = pool_axes(site, source)
+    if site.attributes.get("count_include_pad") and any(a.before or a.after for a in axes):
+        before, after = [0, *(a.before for a in axes)], [0, *(a.after for a in axes)]
+        source = build.move(source, [Fill(tuple(before), tuple(after), int(source.format.zero_point))])
+        axes = tuple(Axis(taps=a.taps, stride=a.stride, dilation=a.dilation) for a in axes)
+    return [average(site, build, source, axes)]
+
+
+def lower_global_average(site: Site, build: Builder) -> Sequence[Buffer]:
+    source = site.data()
+    return [average(site, build, source, (Axis(), *(Axis(taps=n) for n in source.shape[2:])))]
+
+
+def lower_global_max(site: Site, build: Builder) -> Sequence[Buffer]:
+    source = site.data()
+    axes = (Axis(), *(Axis(taps=n) for n in source.shape[2:]))
+    return [reduced(site, build, source, axes, "max")]
+
+
+def reduced(site: Site, build: Builder, source: Buffer, axes: tuple[Axis, ...], combine: str) -> Buffer:
+    """Emit a maximum or a sum over axes, dropping reduced axes where the result's shape does."""
+    zero = int(source.format.zero_point)
+    ratio = np.asarray(float(source.format.scale) / float(site.result.format.scale))
+    if combine == "max":
+        acc = var("acc", source.lo, source.hi) - zero
+        scaled = Scaled(acc) if ratio == 1.0 else rescale(acc, ratio, site.arithmetic)
+    else:
+        count = math.prod(a.taps for a in axes)
+        scaled = rescale(var("acc", (source.lo - zero) * count, (source.hi - zero) * count), ratio, site.arithmetic)
+    scaled = finish(scaled, site.result, site.clamp)
+    shape = (1, *(axis.outputs(n) for axis, n in zip(axes, source.shape[1:], strict=True)))
+    same = shape == tuple(site.result.shape)
+    inner = build.buffer(
+        shape,
+        site.result.format,
+        lo=scaled.expr.lo,
+        hi=scaled.expr.hi,
+        tensor=site.result.tensor if same else None,
+    )
+    form = Reduce(
+        combine="max" if combine == "max" else "sum",
+        axes=axes,
+        input_zero=0 if combine == "max" else zero,
+        epilogue=build.epilogue(scaled),
+    )
+    build.step(form, [source], [inner])
+    return inner if same else build.move(inner, [Reshape(site.result.shape)], tensor=site.result.tensor)
+
+
+def reduced_axes(site: Site, source: Buffer) -> tuple[Axis, ...]:
+    """The windows of ``ReduceMean`` and its kin: whole axes."""
+    given = site.attributes.get("axes")
+    if given is None and len(site.inputs) > 1 and site.inputs[1] is not None:
+        given = [int(a) for a in np.ravel(site.constant(1))]
+    rank = len(source.shape)
+    axes = {int(a) % rank for a in given} if given else set(range(rank))
+    if 0 in axes:
+        raise NoIntegerForm("it reduces over the batch")
+    return tuple(Axis(taps=n) if i in axes else Axis() for i, n in enumerate(source.shape) if i)
+
+
+def lower_reduce_mean(site: Site, build: Builder) -> Sequence[Buffer]:
+    source = site.data()
+    return [average(site, build, source, reduced_axes(site, source))]
+
+
+def lower_reduce_max(site: Site, build: Builder) -> Sequence[Buffer]:
+    source = site.data()
+    return [reduced(site, build, source, reduced_axes(site, source), "max")]
+
+
+def lower_reduce_sum(site: Site, build: Builder) -> Sequence[Buffer]:
+    source = site.data()
+    return [reduced(site, build, source, reduced_axes(site, source), "sum")]
+
+
+def lower_arg_max(site: Site, build: Builder) -> Sequence[Buffer]:
+    source = site.data()
+    rank = len(source.shape)
+    axis = int(site.attributes.get("axis", 0)) % rank
+    if axis == 0:
+        raise NoIntegerForm("it compares samples of the batch")
+    if site.attributes.get("select_last_index"):
+        raise NoIntegerForm("it asks for the last of equal maxima")
+    axes = tuple(Axis(taps=n) if i == axis else Axis() for i, n in enumerate(source.shape) if i)
+    index = var("acc", 0, source.shape[axis] - 1)
+    shape = tuple(1 if i == axis else n for i, n in enumerate(source.shape))
+    same = shape == tuple(site.result.shape)
+    inner = build.buffer(
+        shape, site.result.format, lo=0, hi=index.hi, tensor=site.result.tensor if same else None
+    )
+    build.step(Reduce(combine="argmax", axes=axes, epilogue=Epilogue(expr=index)), [source], [inner])
+    return [inner if same else build.move(inner, [Reshape(site.result.shape)], tensor=site.result.tensor)]
+
+
+OPERATORS = (
+    Operator(
+        types=("MaxPool",),
+        summary="the largest code of the window; padding never wins",
+        lower=lower_max_pool,
+        relation="input",
+    ),
+    Operator(
+        types=("AveragePool",),
+        summary="sum over the window's valid taps, divided by the target's method, rounded once",
+        lower=lower_average_pool,
+    ),
+    Operator(
+        types=("GlobalAveragePool",),
+        summary="sum over all positions, divided by the target's method, rounded once",
+        lower=lower_global_average,
+    ),
+    Operator(
+        types=("GlobalMaxPool",),
+        summary="the largest code of each channel",
+        lower=lower_global_max,
+        relation="input",
+    ),
+    Operator(
+        types=("ReduceMean",),
+        summary="sum over the axes, divided by the target's method, rounded once",
+        lower=lower_reduce_mean,
+    ),
+    Operator(types=("ReduceMax",), summary="the largest code over the axes", lower=lower_reduce_max, relation="input"),
+    Operator(types=("ReduceSum",), summary="sum over the axes, requantized", lower=lower_reduce_sum),
+    Operator(
+        types=("ArgMax",), summary="position of the first largest code", lower=lower_arg_max
+    ),
+)
