@@ -344,6 +344,11 @@ class Network:
 
     def remove(self, node: ir.Node, *, because: Removed | None = None) -> None:
         """Take a node out whose outputs nobody reads; its sources must have been merged or be named in ``because``."""
+        if node.metadata_props.get(LAYER) == node.name:
+            # The layer loses its main node: its other nodes stand on their own until they are grouped again.
+            for other in self.model.graph:
+                if other.metadata_props.get(LAYER) == node.name:
+                    del other.metadata_props[LAYER]
         self.model.graph.remove(node, safe=True)
         if self._tensors is not None:
             for value in node.outputs:
@@ -382,6 +387,18 @@ class Network:
         if op is not None:
             main.metadata_props[OP] = op
         self._touch()
+
+    def layer_of(self, node: ir.Node) -> str:
+        """Name of the layer that ``node`` belongs to; its own name if it stands alone."""
+        return node.metadata_props.get(LAYER, str(node.name))
+
+    def is_grouped(self, node: ir.Node) -> bool:
+        """Whether ``node`` is in a layer of several nodes (or of a named function)."""
+        return LAYER in node.metadata_props
+
+    def is_pattern(self, main: ir.Node) -> bool:
+        """Whether ``main`` is the main node of a function written as several nodes."""
+        return OP in main.metadata_props
 
     def reinfer(self) -> None:
         """Compute all shapes again, after edits that change them."""
