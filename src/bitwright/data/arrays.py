@@ -199,7 +199,7 @@ def _check_array(dtype: np.dtype[Any], shape: tuple[int, ...], title: str) -> No
         raise NoData(f"The array of {title} has the element type {printable(dtype)}, not real numbers.")
     if not shape:
         raise NoData(f"The array of {title} is a single number: its first axis must count the samples.")
-    if shape[0] == 0:
+    if min(shape) <= 0:
         raise NoData(f"The array of {title} has shape {list(shape)}, so it holds no samples.")
 
 

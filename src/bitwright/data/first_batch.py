@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 PIXEL_STD = 8.0
 # Pixel values of real images span more than this; [0, 1] and standardised data span less.
 NORMALIZED_SPAN = 16.0
+# Mean and std below this are those of pixels in 0..1.
+UNIT = 1.0
 
 
 def check_first_batch(
@@ -125,6 +127,11 @@ def check_values(x: NDArray[Any], batch: Batch, contract: InputContract) -> list
     if contract.layout == "raw":
         return []
     notes = []
+    if contract.normalizes and max(contract.std) < UNIT and abs(mean) < UNIT and pixel_high > NORMALIZED_SPAN:
+        notes.append(
+            f"The samples are pixels {pixel_low:.3g}..{pixel_high:.3g}, but mean {mean:g} and std {std:g} look as if meant "
+            f"for pixels in 0..1, so the network gets {low:.3g}..{high:.3g}: multiply mean and std by 255."
+        )
     if not contract.normalizes and batch.float_source and high <= NORMALIZED_SPAN:
         notes.append(
             f"The samples are floats in {low:.3g}..{high:.3g} and the input contract has no mean and std: they are taken "

@@ -13,6 +13,7 @@ Decisions, each tested:
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from bitwright.errors import InputMismatch
 SUFFIXES = frozenset(
     [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"]
 )
-FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM", "MPO")
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")  # JPEG reads MPO too
 ORIENTATION = 0x0112
 
 
@@ -84,6 +85,13 @@ def plain(picture: Image.Image) -> Image.Image:
     return picture.convert("L" if picture.mode in ("1", "LA", "La") else "RGB")
 
 
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """``FORMATS`` as far as this build of PIL has them."""
+    Image.init()
+    return tuple(f for f in FORMATS if f in Image.OPEN)
+
+
 def _upright(picture: Image.Image) -> Image.Image:
     if picture.getexif().get(ORIENTATION, 1) == 1:
         picture.load()
@@ -93,7 +101,7 @@ def _upright(picture: Image.Image) -> Image.Image:
 
 def _opened(path: Path) -> Image.Image:
     try:
-        picture = Image.open(path, formats=FORMATS)
+        picture = Image.open(path, formats=_formats())
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InputMismatch("it has more pixels than any sensible image and was not decoded") from error
     except UnidentifiedImageError as error:
