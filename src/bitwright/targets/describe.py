@@ -39,10 +39,14 @@ def describe(target: Target) -> str:
 
 
 def _head(target: Target) -> str:
-    lines = [f"{target.name}: {target.title}", *textwrap.wrap(target.summary, WIDTH)]
+    lines = [f"{target.name}: {target.title}", *_wrap(target.summary, WIDTH)]
     if target.extends:
         lines.append(f"Extends {target.extends}. Integers as in profile {target.arithmetic.semantics}.")
     return "\n".join(lines)
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width, break_on_hyphens=False)  # "half-up" is one word
 
 
 def _table(title: str, rows: Sequence[tuple[str, str]]) -> str:
@@ -50,7 +54,7 @@ def _table(title: str, rows: Sequence[tuple[str, str]]) -> str:
     lines = [title]
     for name, text in rows:
         # A long name (several operators with one rule) runs down its own column.
-        columns = textwrap.wrap(name, width), textwrap.wrap(text, WIDTH - width - 4)
+        columns = _wrap(name, width), _wrap(text, WIDTH - width - 4)
         lines += [f"  {left:<{width}}  {right}".rstrip() for left, right in zip_longest(*columns, fillvalue="")]
     return "\n".join(lines)
 

@@ -7,6 +7,7 @@ is executed or imported.
 from __future__ import annotations
 
 import difflib
+import re
 import types
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
@@ -17,6 +18,7 @@ from typing import Any, Literal, NoReturn, TypeVar, Union, cast, get_args, get_o
 from bitwright.errors import BadTargetFile, printable
 
 T = TypeVar("T")
+BARE = re.compile(r"[A-Za-z0-9_-]+|(rule)?\[\d+\]")
 NONE = "none"
 """How a file takes back an optional value that it inherits; TOML has no null."""
 
@@ -36,7 +38,8 @@ class Where:
         """The keys as they are written in TOML: ``rule[2].match.op``."""
         text = ""
         for key in self.keys:
-            text += key if key.startswith("[") or not text else f".{key}"
+            written = key if BARE.fullmatch(key) else f'"{key}"'
+            text += f".{written}" if text and not key.startswith("[") else written
         return text
 
     def fail(self, what: str, hint: str = "") -> NoReturn:

@@ -343,7 +343,7 @@ def _target(table: Mapping[str, Any], where: Where, path: Path | None) -> Target
     formats: dict[str, Any] = {role: build(FormatRule, table[role], where / role) for role in ROLES}
     ops = read_ops(table["op"], where / "op")
     if DEFAULT_OP not in ops:
-        (where / "op" / f'"{DEFAULT_OP}"').fail("this key is missing", "It is the rule for operators not named.")
+        (where / "op" / DEFAULT_OP).fail("this key is missing", "It is the rule for operators not named.")
     rules = read_rules(table.get("rule", []), where / "rule")
     source: Any = convert(table["bias_source"], Literal["accumulator", "own"], where / "bias_source")
     target = Target(
