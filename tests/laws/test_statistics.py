@@ -5,12 +5,13 @@ from __future__ import annotations
 from functools import reduce
 
 import numpy as np
-from bitwright.calibrate.bins import BINS
-from bitwright.calibrate.statistics import Statistics, TensorStats
-from bitwright.calibrate.tensor_stats import Tally
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
+from bitwright.calibrate.bins import BINS
+from bitwright.calibrate.statistics import Statistics, TensorStats
+from bitwright.calibrate.tensor_stats import Tally
 
 arrays = hnp.arrays(
     np.float32,

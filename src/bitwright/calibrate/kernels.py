@@ -17,7 +17,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from .bins import BINS, SHIFT
+from bitwright.calibrate.bins import BINS, SHIFT
 
 Bits = NDArray[np.int32]
 

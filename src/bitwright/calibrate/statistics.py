@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import ClassVar
 
-from ..errors import StaleCalibration, printable
-from .tensor_stats import TensorStats
+from bitwright.calibrate.tensor_stats import TensorStats
+from bitwright.errors import StaleCalibration, printable
 
 __all__ = ["Statistics", "TensorStats"]
 

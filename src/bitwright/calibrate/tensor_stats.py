@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .bins import BINS, DENORMAL, FINITE, HALF, magnitude_edges, nonfinite_count, powers
+from bitwright.calibrate.bins import BINS, DENORMAL, FINITE, HALF, magnitude_edges, nonfinite_count, powers
 
 Counts = NDArray[np.int64]
 Reals = NDArray[np.float64]
@@ -92,6 +92,11 @@ class TensorStats:
     def absmax(self) -> float:
         """Largest finite magnitude; 0.0 if there is none."""
         return max(abs(self.lo), abs(self.hi)) if self.finite else 0.0
+
+    @property
+    def negligible(self) -> bool:
+        """Whether every finite value is zero or below 2^-131, where the histogram ends."""
+        return not self.counts[1:FINITE].any() and not self.counts[HALF + 1 : HALF + FINITE].any()
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TensorStats):
@@ -324,7 +329,7 @@ class Tally:
 
     def _scan(self, rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32], int | None]:
         """Histogram and zeros; the finite extremes of each row, and the first row that holds a non-finite value."""
-        from .kernels import scan_rows  # noqa: PLC0415 (loads machine code)
+        from bitwright.calibrate.kernels import scan_rows
 
         if not hasattr(_scratch, "tables"):
             _scratch.tables = np.zeros((4, BINS), np.uint32)
@@ -338,7 +343,7 @@ class Tally:
         return low, high, int(bad[0]) if bad.size else None
 
     def _column_extremes(self, table: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        from .kernels import scan_columns  # noqa: PLC0415 (loads machine code)
+        from bitwright.calibrate.kernels import scan_columns
 
         limits = np.iinfo(np.int32)
         lo, hi = np.full(table.shape[1], limits.max, np.int32), np.full(table.shape[1], limits.min, np.int32)
@@ -359,7 +364,7 @@ class Tally:
         self._channel_lo, self._channel_hi = np.minimum(self._channel_lo, lo), np.maximum(self._channel_hi, hi)
 
     def _add_channel_hist(self, x: NDArray[np.float32]) -> None:
-        from .kernels import channel_histograms  # noqa: PLC0415 (loads machine code)
+        from bitwright.calibrate.kernels import channel_histograms
 
         if self._channel_hist is None:
             self._channel_hist = np.zeros((x.shape[1], BINS), np.int64)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from bitwright.calibrate.statistics import Statistics, TensorStats
 from bitwright.errors import StaleCalibration
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from bitwright.calibrate.bins import BINS, FINITE, HALF, magnitude_edges
 from bitwright.calibrate.kernels import (
     ordered_numpy,

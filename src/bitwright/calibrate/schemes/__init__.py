@@ -1,0 +1,1 @@
+"""One file per scheme; a new file here is a new scheme."""
