@@ -11,6 +11,7 @@ import pytest
 
 from bitwright.number.arithmetic import SEMANTICS
 from bitwright.number.format import FormatRule
+from bitwright.ops.registry import operators
 from bitwright.targets.rules import DEFAULT_OP, METHODS, OPERATORS, FixedFormat
 from bitwright.targets.target import FOLDER, Target, list_targets, load_target
 
@@ -98,6 +99,11 @@ def test_operators_with_several_ways_say_which(target: Target) -> None:
     for name in METHODS:
         if target.op(name).supported:
             assert target.op(name).method in METHODS[name]
+
+
+def test_every_operator_with_an_integer_form_can_be_named_in_a_file() -> None:
+    assert operators().keys() <= OPERATORS
+    assert METHODS.keys() <= operators().keys()
 
 
 @pytest.mark.parametrize("op_type", ["Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Concat", "MaxPool", "Relu"])

@@ -49,15 +49,15 @@ METHOD_MEANING: Mapping[str, str] = MappingProxyType(
 OPERATORS = frozenset(
     {
         "Conv", "ConvTranspose", "Gemm", "MatMul",
-        "Add", "Sub", "Mul", "Div", "Neg", "Abs", "Pow", "Sqrt", "Reciprocal", "Exp", "Log", "Erf", "Min", "Max", "Where", "Equal", "Greater", "Less",
+        "Add", "Sub", "Mul", "Sum", "Div", "Neg", "Abs", "Pow", "Sqrt", "Reciprocal", "Exp", "Log", "Erf", "Min", "Max", "Where", "Equal", "Greater", "Less",
         "Concat", "Split", "Slice", "Pad", "Gather", "Tile", "Expand",
         "MaxPool", "GlobalMaxPool", "AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin",
         "Relu", "Clip", "LeakyRelu", "PRelu", "ThresholdedRelu",
-        "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Swish", "Silu", "Gelu", "Elu", "Selu", "Celu", "Mish", "Softplus", "Softsign",
-        "Sin", "Cos", "Tan", "Asin", "Acos", "Atan", "Sinh", "Cosh", "Asinh", "Acosh", "Atanh", "Floor", "Ceil", "Round", "Sign",
+        "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Swish", "SiLU", "Gelu", "Elu", "Selu", "Celu", "Mish", "Softplus", "Softsign",
+        "Sin", "Cos", "Tan", "Asin", "Acos", "Atan", "Sinh", "Cosh", "Asinh", "Acosh", "Atanh", "Floor", "Ceil", "Round", "Sign", "Shrink", "Mod",
         "Softmax", "LogSoftmax", "LRN", "InstanceNormalization", "LayerNormalization", "GroupNormalization", "BatchNormalization",
         "Resize", "Upsample", "DepthToSpace", "SpaceToDepth",
-        "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Cast",
+        "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Cast",
         "ArgMax", "ArgMin", "TopK", "NonMaxSuppression",
     }
 )
