@@ -1,0 +1,243 @@
+"""The fast engine: a program as ONNX Runtime sessions, exact by construction and checked against the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitwright.errors import Mismatch
+from bitwright.program.forms import Island
+from bitwright.program.program import Program, Step
+from bitwright.simulate import reference
+from bitwright.simulate.emit import CannotEmit, Emitter
+from bitwright.simulate.graph import GraphWriter
+from bitwright.simulate.probe import int8_convolution_is_exact
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+Values = NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """Consecutive steps that go the same way.
+
+    Attributes:
+        steps: The steps.
+        ways: Step name → way.
+        feeds: Buffers it needs from before.
+        fetches: Buffers that are needed after it.
+        session: The ONNX Runtime session, or None for a step that runs in the reference.
+        runtime_inputs: Tensor names of the session's inputs, in the order of ``feeds``.
+        runtime_outputs: Tensor names of its outputs, in the order of ``fetches``.
+    """
+
+    steps: tuple[Step, ...]
+    ways: Mapping[str, str]
+    feeds: tuple[str, ...]
+    fetches: tuple[str, ...]
+    session: onnxruntime.InferenceSession | None
+    runtime_inputs: tuple[str, ...] = ()
+    runtime_outputs: tuple[str, ...] = ()
+
+
+class Engine:
+    """Runs a program fast, with the reference's integers.
+
+    Args:
+        program: The program.
+        keep: Give every buffer, not only the outputs; slower.
+        int8: Use int8 instructions; None asks the machine whether they are exact.
+        threads: Threads of ONNX Runtime; None leaves it to it.
+    """
+
+    def __init__(
+        self, program: Program, *, keep: bool = False, int8: bool | None = None, threads: int | None = None
+    ) -> None:
+        self.program, self.keep, self.threads = program, keep, threads
+        self.int8 = int8_convolution_is_exact() if int8 is None else int8
+
+    @cached_property
+    def segments(self) -> tuple[Segment, ...]:
+        """The program cut where a step must run apart."""
+        cuts: list[tuple[bool, list[Step]]] = []
+        for step in self.program.steps:
+            graph = not isinstance(step.form, Island) and self._emits(step)
+            if graph and cuts and cuts[-1][0]:
+                cuts[-1][1].append(step)
+            else:
+                cuts.append((graph, [step]))
+        built: list[Segment] = []
+        for i, (graph, steps) in enumerate(cuts):
+            later = {name for _, rest in cuts[i + 1 :] for step in rest for name in step.inputs}
+            made = [name for step in steps for name in step.outputs]
+            fetches = tuple(n for n in made if self.keep or n in later or n in self.program.outputs)
+            feeds = tuple(dict.fromkeys(n for step in steps for n in step.inputs if n not in made))
+            built.append(self._segment(steps, feeds, fetches) if graph else self._apart(steps, feeds, fetches))
+        return tuple(built)
+
+    def _emits(self, step: Step) -> bool:
+        """Whether a step can be written, tried on a graph that is thrown away."""
+        emitter = Emitter(self.program, GraphWriter(), int8=self.int8)
+        for i, name in enumerate(step.inputs):
+            emitter.feed(name, f"in{i}")
+        try:
+            emitter.step(step)
+        except CannotEmit:
+            return False
+        return True
+
+    @staticmethod
+    def _apart(steps: Sequence[Step], feeds: tuple[str, ...], fetches: tuple[str, ...]) -> Segment:
+        ways = {s.name: "island" if isinstance(s.form, Island) else "reference" for s in steps}
+        return Segment(steps=tuple(steps), ways=ways, feeds=feeds, fetches=fetches, session=None)
+
+    def _segment(self, steps: Sequence[Step], feeds: tuple[str, ...], fetches: tuple[str, ...]) -> Segment:
+        import onnxruntime
+
+        graph = GraphWriter()
+        emitter = Emitter(self.program, graph, int8=self.int8)
+        inputs = []
+        for i, name in enumerate(feeds):
+            dtype = np.dtype(np.uint8) if emitter.narrow(name) else np.dtype(np.int64)
+            inputs.append((f"in{i}", dtype, self._shape(name)))
+            emitter.feed(name, f"in{i}")
+        ways = {step.name: emitter.step(step) for step in steps}
+        outputs = []
+        for i, name in enumerate(fetches):
+            tensor, dtype = emitter.fetch(name)
+            graph.node("Identity", tensor, outputs=[f"out{i}"])
+            outputs.append((f"out{i}", dtype, self._shape(name)))
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        if self.threads is not None:
+            options.intra_op_num_threads = self.threads
+        session = onnxruntime.InferenceSession(
+            graph.model(inputs, outputs), options, providers=["CPUExecutionProvider"]
+        )
+        return Segment(
+            steps=tuple(steps),
+            ways=ways,
+            feeds=feeds,
+            fetches=fetches,
+            session=session,
+            runtime_inputs=tuple(i[0] for i in inputs),
+            runtime_outputs=tuple(o[0] for o in outputs),
+        )
+
+    def _shape(self, name: str) -> list[int | str]:
+        shape: list[int | str] = list(self.program.buffers[name].shape)
+        if self.program.batchable and shape:
+            shape[0] = "N"
+        return shape
+
+    @property
+    def ways(self) -> dict[str, str]:
+        """Step name → the way it takes: onnx-int8, onnx-float32, …, reference or island."""
+        return {name: way for segment in self.segments for name, way in segment.ways.items()}
+
+    @property
+    def name(self) -> str:
+        """The way most multiply-accumulates go."""
+        share: dict[str, int] = {}
+        ways = self.ways
+        for step in self.program.steps:
+            share[ways[step.name]] = share.get(ways[step.name], 0) + self.program.macs.get(step.layer, 0) + 1
+        return max(share, key=lambda way: share[way]) if share else "reference"
+
+    def run(self, inputs: Mapping[str, Values]) -> dict[str, Values]:
+        """Run the program on integers ``[n, ...]``; see :func:`bitwright.simulate.reference.run`."""
+        if self.program.batchable or not inputs:
+            return self._run(inputs)
+        count = len(next(iter(inputs.values())))
+        parts = [self._run({name: x[i : i + 1] for name, x in inputs.items()}) for i in range(count)]
+        return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]} if parts else {}
+
+    def _run(self, inputs: Mapping[str, Values]) -> dict[str, Values]:
+        values: dict[str, Values] = {name: np.asarray(inputs[name]) for name in self.program.inputs}
+        wanted = set(self.program.buffers) if self.keep else set(self.program.outputs)
+        for i, segment in enumerate(self.segments):
+            if segment.session is None:
+                for step in segment.steps:
+                    results = reference.run_step(self.program, step, [values[n] for n in step.inputs])
+                    values |= dict(zip(step.outputs, results, strict=True))
+            else:
+                fed = {t: self._to_runtime(n, values[n]) for t, n in zip(segment.runtime_inputs, segment.feeds, strict=True)}
+                results = segment.session.run(list(segment.runtime_outputs), fed)
+                values |= {n: self._from_runtime(n, r) for n, r in zip(segment.fetches, results, strict=True)}
+            needed = {n for later in self.segments[i + 1 :] for n in later.feeds} | wanted
+            values = {n: v for n, v in values.items() if n in needed}
+        return values
+
+    def _to_runtime(self, name: str, value: Values) -> NDArray[Any]:
+        format = self.program.buffers[name].format
+        if format.bits > 8:
+            return value.astype(np.int64)
+        if format.bits == 8 and value.dtype == np.int8:
+            return np.ascontiguousarray(value).view(np.uint8) ^ np.uint8(128)  # adds 128 without widening
+        return (value.astype(np.int16) - format.lo).astype(np.uint8)
+
+    def _from_runtime(self, name: str, value: NDArray[Any]) -> Values:
+        format = self.program.buffers[name].format
+        if format.bits > 8:
+            return value.astype(format.dtype)
+        if format.bits == 8 and format.signed and not format.narrow:
+            return (value ^ np.uint8(128)).view(np.int8)
+        return (value.astype(np.int16) + format.lo).astype(format.dtype)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """How two runs of one program compare.
+
+    Attributes:
+        values_checked: Integers compared.
+        mismatches: How many differ.
+        first: The first difference as (buffer, index, expected, got), or None.
+    """
+
+    values_checked: int
+    mismatches: int
+    first: tuple[str, tuple[int, ...], int, int] | None = None
+
+    def require(self, back_end: str) -> None:
+        """Raise unless all integers are equal.
+
+        Raises:
+            Mismatch: naming the first integer that differs.
+        """
+        if self.first is not None:
+            tensor, index, expected, got = self.first
+            raise Mismatch(
+                f"{back_end} and the reference differ in {self.mismatches} of {self.values_checked} integers, first in "
+                f"'{tensor}' at {index}: {got} instead of {expected}. This is a bug in bitwright: please report it with "
+                "the network.",
+                tensor=tensor,
+                index=index,
+                expected=expected,
+                got=got,
+            )
+
+
+def compare(program: Program, inputs: Mapping[str, Values], got: Mapping[str, Values]) -> Agreement:
+    """Compare buffers ``got`` with what the reference computes from ``inputs``, in order of execution."""
+    expected = reference.run(program, inputs, keep=True)
+    checked = wrong = 0
+    first = None
+    for name in expected:
+        if name not in got or name in program.inputs:
+            continue
+        differs = expected[name] != got[name]
+        checked += differs.size
+        count = int(np.count_nonzero(differs))
+        if count and first is None:
+            index = tuple(int(i) for i in np.argwhere(differs)[0])
+            first = (name, index, int(expected[name][index]), int(got[name][index]))
+        wrong += count
+    return Agreement(values_checked=checked, mismatches=wrong, first=first)
