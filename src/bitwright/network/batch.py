@@ -9,6 +9,7 @@ import numpy as np
 
 from bitwright.errors import ModelError, UnknownShape, printable
 from bitwright.network.shapes import Shape, Shapes
+from bitwright.network.values import stored
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -50,14 +51,16 @@ def bind_inputs(
             f"free dimensions: {', '.join(map(printable, sorted(symbols))) or 'none'}."
         )
     batch_names = {
-        str(v.shape[0].value)  # type: ignore[union-attr]
+        str(v.shape[0].value)
         for v in model.graph.inputs
         if v.shape is not None and len(v.shape) and not isinstance(v.shape[0], int)
     }
     found = {str(v.name): _bind(v, given, batch_names, where) for v in model.graph.inputs}
     first = [v.shape[0] for v in model.graph.inputs if v.shape is not None and len(v.shape)]
     fixed = {d for d in first if isinstance(d, int)}
-    return found, (fixed.pop() if len(fixed) == 1 and len(first) == len(names) and all(isinstance(d, int) for d in first) else None)
+    return found, (
+        fixed.pop() if len(fixed) == 1 and len(first) == len(names) and all(isinstance(d, int) for d in first) else None
+    )
 
 
 def _bind(value: ir.Value, given: Mapping[str, int | Sequence[int]], batch: set[str], where: str) -> Shape:
@@ -100,9 +103,7 @@ def _bind(value: ir.Value, given: Mapping[str, int | Sequence[int]], batch: set[
         elif dim.value is not None and symbol in batch:
             result.append(1)
         else:
-            example = ",".join(
-                "1" if i == 0 else str(d) if isinstance(d, int) else "SIZE" for i, d in enumerate(dims)
-            )
+            example = ",".join("1" if i == 0 else str(d) if isinstance(d, int) else "SIZE" for i, d in enumerate(dims))
             raise UnknownShape(
                 f"Axis {axis} of input '{printable(name)}' of {printable(where)} has no fixed size"
                 f"{f' (it is called {printable(symbol)})' if dim.value is not None else ''}. Fix it: "
@@ -123,8 +124,6 @@ def free_batch(model: ir.Model, found: Shapes, fixed: int) -> int:
     Exporters that trace with one image write ``[1, 24, 2, 484]``.  Only for files that fix the batch: where it is
     free, a 1 in front means 1.
     """
-    import onnx_ir as ir
-
     changed = 0
     for node in list(model.graph):
         if node.op_type != "Reshape" or len(node.inputs) < 2 or node.inputs[0] is None or node.inputs[1] is None:
@@ -141,10 +140,7 @@ def free_batch(model: ir.Model, found: Shapes, fixed: int) -> int:
         while name in model.graph.initializers or name in found.shapes:
             changed += 1
             name = f"{base}_{changed}"
-        tensor = ir.tensor(array, name=name)
-        value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor)
-        model.graph.register_initializer(value)
-        node.replace_input_with(1, value)
+        node.replace_input_with(1, stored(model.graph, name, array))
         changed += 1
     return changed
 

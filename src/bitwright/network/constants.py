@@ -7,7 +7,7 @@ dimension with a 0) and the network still runs for any batch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -83,47 +83,61 @@ def _from_shapes(node: ir.Node, one: Shapes, two: Shapes) -> Sequence[NDArray[An
 
 def _free(net: Network, node: ir.Node, one: Shapes, two: Shapes) -> bool:
     """Rewrite an operator whose shape-like input holds the batch; says whether it was one."""
-    index = {"Reshape": 1, "Expand": 1, "Slice": 2}.get(node.op_type)
-    if index is None or len(node.inputs) <= index or node.inputs[index] is None or node.inputs[0] is None:
+    rule = _FREEING.get(node.op_type)
+    if rule is None or node.inputs[0] is None:
         return False
-    source, control = str(node.inputs[0].name), str(node.inputs[index].name)  # type: ignore[union-attr]
-    a, b = one.values.get(control), two.values.get(control)
+    index, rewrite = rule
+    control = node.inputs[index] if len(node.inputs) > index else None
+    if control is None:
+        return False
+    a, b = one.values.get(str(control.name)), two.values.get(str(control.name))
+    names = str(node.inputs[0].name), str(node.outputs[0].name)
     if a is None or b is None or a.shape != b.shape or np.array_equal(a, b):
         return False
-    match node.op_type:
-        case "Reshape":
-            shapes = one.shapes.get(source), two.shapes.get(source)
-            results = one.shapes.get(str(node.outputs[0].name)), two.shapes.get(str(node.outputs[0].name))
-            if None in shapes or None in results:
-                return False
-            value = free_target(shapes, results)  # type: ignore[arg-type]
-        case "Expand":
-            x, y = one.shapes.get(source), two.shapes.get(source)
-            # Expanding to the batch that the data has already is expanding to 1.
-            lead = len(a) - len(x) if x is not None else -1
-            same = x is not None and y is not None and lead == 0
-            value = np.where(a == b, a, 1) if same and all(
-                a[i] == b[i] or (x[i], y[i]) == (a[i], b[i]) for i in range(len(a))  # type: ignore[index]
-            ) else None
-        case _:
-            axes = _axes(net, node, len(a))
-            steps_ok = len(node.inputs) < 5 or node.inputs[4] is None or _positive(net, node.inputs[4])
-            size1, size2 = one.shapes.get(source), two.shapes.get(source)
-            full = (
-                axes is not None
-                and steps_ok
-                and size1 is not None
-                and size2 is not None
-                and all(
-                    p == q or (p >= size1[i] and q >= size2[i])
-                    for p, q, i in zip(a.tolist(), b.tolist(), axes, strict=True)
-                )
-            )
-            value = np.where(a == b, a, _END) if full else None
+    if any(name not in shapes.shapes for name in names for shapes in (one, two)):
+        return False
+    inputs, outputs = ((one.shapes[name], two.shapes[name]) for name in names)
+    value = rewrite(net, node, (a, b), inputs, outputs)
     if value is None:
         return False
-    net.set_input(node, index, net.new_constant(f"{node.name}.{control}", value.astype(np.int64)))
+    net.set_input(node, index, net.new_constant(f"{node.name}.{control.name}", value.astype(np.int64)))
     return True
+
+
+Pair = tuple[Shape, Shape]
+Values = tuple[NDArray[Any], NDArray[Any]]
+
+
+def _free_reshape(_: Network, __: ir.Node, ___: Values, inputs: Pair, outputs: Pair) -> NDArray[np.int64] | None:
+    return free_target(inputs, outputs)
+
+
+def _free_expand(_: Network, __: ir.Node, values: Values, inputs: Pair, ___: Pair) -> NDArray[np.int64] | None:
+    """Expanding to the batch that the data has already is expanding to 1."""
+    a, b = (v.tolist() for v in values)
+    x, y = inputs
+    if len(a) != len(x) or any(a[i] != b[i] and (x[i], y[i]) != (a[i], b[i]) for i in range(len(a))):
+        return None
+    return np.where(values[0] == values[1], values[0], 1)
+
+
+def _free_slice(net: Network, node: ir.Node, values: Values, inputs: Pair, _: Pair) -> NDArray[np.int64] | None:
+    """Up to the batch is up to the end."""
+    axes = _axes(net, node, len(values[0]))
+    steps = node.inputs[4] if len(node.inputs) > 4 else None
+    if axes is None or (steps is not None and not _positive(net, steps)):
+        return None
+    for p, q, axis in zip(*(v.tolist() for v in values), axes, strict=True):
+        if p != q and (p < inputs[0][axis] or q < inputs[1][axis]):
+            return None
+    return np.where(values[0] == values[1], values[0], _END)
+
+
+_FREEING: dict[str, tuple[int, Callable[[Any, Any, Values, Pair, Pair], NDArray[np.int64] | None]]] = {
+    "Reshape": (1, _free_reshape),
+    "Expand": (1, _free_expand),
+    "Slice": (2, _free_slice),
+}
 
 
 def _axes(net: Network, node: ir.Node, count: int) -> list[int] | None:

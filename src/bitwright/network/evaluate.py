@@ -218,6 +218,30 @@ def _binary(function: Callable[[Any, Any], Any]) -> Callable[[ir.Node, Sequence[
     return lambda _, x: function(x[0], x[1])
 
 
+def _where(_: ir.Node, x: Sequence[Array | None]) -> Array | None:
+    condition, a, b = x
+    assert condition is not None
+    assert a is not None
+    assert b is not None
+    return np.asarray(np.where(condition, a, b))
+
+
+def _range(_: ir.Node, x: Sequence[Array | None]) -> Array | None:
+    start, limit, delta = x
+    assert start is not None
+    assert limit is not None
+    assert delta is not None
+    return np.arange(start.item(), limit.item(), delta.item(), dtype=start.dtype)
+
+
+def _expand(_: ir.Node, x: Sequence[Array | None]) -> Array | None:
+    data, target = x[0], x[1]
+    assert data is not None
+    assert target is not None
+    shape = np.broadcast_shapes(data.shape, tuple(int(d) for d in target))
+    return np.array(np.broadcast_to(data, shape))
+
+
 _SIMPLE: dict[str, Callable[[Any, Sequence[Array | None]], Array | None]] = {
     "Identity": lambda _, x: x[0],
     "Gather": _gather,
@@ -228,15 +252,13 @@ _SIMPLE: dict[str, Callable[[Any, Sequence[Array | None]], Array | None]] = {
     "Cast": _cast,
     "ConstantOfShape": _constant_of_shape,
     "Concat": lambda n, x: np.concatenate([a for a in x if a is not None], axis=_attribute(n, "axis")),
-    "Transpose": lambda n, x: np.transpose(x[0], _attribute(n, "perm")),  # type: ignore[arg-type]
+    "Transpose": lambda n, x: np.transpose(np.asarray(x[0]), _attribute(n, "perm")),
     "Add": _binary(np.add),
     "Sub": _binary(np.subtract),
     "Mul": _binary(np.multiply),
     "Div": _divide,
     "Equal": _binary(np.equal),
-    "Where": lambda _, x: np.where(x[0], x[1], x[2]),  # type: ignore[arg-type]
-    "Range": lambda _, x: np.arange(x[0], x[1], x[2], dtype=x[0].dtype),  # type: ignore[union-attr]
-    "Expand": lambda _, x: x[0] * np.ones([int(d) for d in x[1]], x[0].dtype)  # type: ignore[union-attr]
-    if x[0].dtype.kind != "b"  # type: ignore[union-attr]
-    else np.logical_and(x[0], np.ones([int(d) for d in x[1]], bool)),  # type: ignore[union-attr]
+    "Where": _where,
+    "Range": _range,
+    "Expand": _expand,
 }

@@ -57,15 +57,13 @@ def to_float32(model: ir.Model) -> tuple[str, ...]:
                     node.attributes[name] = ir.AttrTensor(name, _as_float32(attribute.value, attribute.value.name))
                 elif name in {"to", "dtype"} and attribute.type == ir.AttributeType.INT and attribute.value in others:
                     node.attributes[name] = ir.AttrInt64(name, int(ir.DataType.FLOAT))
-    return tuple(
-        f"{kind} is run as float32 ({count} stored tensors converted)" for kind, count in sorted(seen.items())
-    )
+    return tuple(f"{kind} is run as float32 ({count} stored tensors converted)" for kind, count in sorted(seen.items()))
 
 
 def _as_float32(tensor: Any, name: str | None) -> ir.TensorProtocol:
     import onnx_ir as ir
 
-    def convert() -> ir.Tensor:
+    def convert() -> ir.Tensor[Any]:
         # A float64 beyond float32's range becomes an infinity, which the check below reports by name.
         with np.errstate(over="ignore"):
             return ir.Tensor(np.asarray(tensor.numpy()).astype(np.float32), name=name)

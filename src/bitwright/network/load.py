@@ -89,7 +89,7 @@ def _check_tensors(model: ir.Model, where: str) -> None:
 def _load(
     model: ir.Model, name: str, path: Path | None, where: str, shapes: Mapping[str, int | Sequence[int]] | None
 ) -> Network:
-    import onnx_ir.passes.common as common
+    from onnx_ir.passes import common
 
     if model.functions:
         model = common.InlinePass()(model).model

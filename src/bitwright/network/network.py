@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from bitwright.errors import ModelError, UnknownShape, printable
+from bitwright.errors import UnknownShape, printable
 from bitwright.network.defaults import complete
 from bitwright.network.evaluate import constant_of
 from bitwright.network.layer import Layer, Removed
 from bitwright.network.names import SOURCES, fresh
 from bitwright.network.reading import pieces
 from bitwright.network.shapes import Shape, infer_shapes
+from bitwright.network.values import stored
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -158,7 +159,8 @@ class Network:
 
         if tensor not in self._types:
             raise UnknownShape(
-                f"The element type of tensor '{printable(tensor)}' in {printable(self.name)} is not known.", tensor=tensor
+                f"The element type of tensor '{printable(tensor)}' in {printable(self.name)} is not known.",
+                tensor=tensor,
             )
         return np.dtype(ir.DataType(self._types[tensor]).numpy())
 
@@ -209,7 +211,9 @@ class Network:
     def _layer(self, name: str, nodes: tuple[ir.Node, ...]) -> Layer:
         inside = {id(node) for node in nodes}
         main = next(node for node in nodes if node.name == name)
-        inputs, outputs, sources = [], [], []
+        inputs: list[str] = []
+        outputs: list[str] = []
+        sources: list[str] = []
         for node in nodes:
             sources.extend(self.sources(node))
             for value in node.inputs:
@@ -243,14 +247,9 @@ class Network:
 
     def new_constant(self, hint: str, array: ArrayLike) -> ir.Value:
         """A new initializer with a name like ``hint``."""
-        import onnx_ir as ir
-
-        data = np.ascontiguousarray(array) if np.ndim(array) else np.asarray(array)
-        name = self._fresh_tensor(hint)
-        tensor = ir.tensor(data, name=name)
-        value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor)
-        self.model.graph.register_initializer(value)
-        self._declare(value, tuple(data.shape), int(tensor.dtype))
+        value = stored(self.model.graph, self._fresh_tensor(hint), array)
+        assert value.dtype is not None
+        self._declare(value, np.shape(array), int(value.dtype))
         return value
 
     def new_node(
@@ -263,7 +262,7 @@ class Network:
         name: str,
         sources: Sequence[str],
         shape: Shape,
-        dtype: ArrayLike = np.float32,
+        dtype: DTypeLike = np.float32,
         domain: str = "",
     ) -> ir.Value:
         """Insert a node with one output before ``before``; gives that output.
@@ -285,7 +284,7 @@ class Network:
             self._names = {str(node.name) for node in self.model.graph}
         name = fresh(name, self._names)
         self._names.add(name)
-        kind = ir.DataType.from_numpy(np.dtype(dtype))  # type: ignore[arg-type]
+        kind = ir.DataType.from_numpy(np.dtype(dtype))
         node = ir.node(op, inputs, attributes or {}, domain=domain, name=name)
         output = node.outputs[0]
         output.name = self._fresh_tensor(f"{name}.out")
@@ -523,11 +522,13 @@ class Network:
 def restored(model: ir.Model) -> tuple[list[Removed], tuple[str, ...], bool | None]:
     """What :meth:`Network.metadata` wrote into ``model``; nothing if it is some other file, or was tampered with."""
     try:
-        removed = [Removed(str(a), str(b), str(c), bool(d)) for a, b, c, d in json.loads(model.metadata_props[_REMOVED])]
+        removed = [
+            Removed(str(a), str(b), str(c), bool(d)) for a, b, c, d in json.loads(model.metadata_props[_REMOVED])
+        ]
         notes = tuple(str(n) for n in json.loads(model.metadata_props[_NOTES]))
         return removed, notes, bool(json.loads(model.metadata_props[_BATCHABLE]))
     except (KeyError, ValueError, TypeError):
         return [], (), None
 
 
-__all__ = ["LAYER", "OP", "ModelError", "Network", "restored"]
+__all__ = ["LAYER", "OP", "Network", "restored"]

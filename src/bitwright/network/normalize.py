@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bitwright.errors import ModelError, printable
+from bitwright.network.values import stored
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -36,13 +37,7 @@ class Rewriter:
 
     def constant(self, node: ir.Node, role: str, array: ArrayLike) -> ir.Value:
         """A new initializer that belongs to ``node``."""
-        import onnx_ir as ir
-
-        name = self.fresh(f"{node.name or node.op_type}.{role}")
-        tensor = ir.tensor(np.asarray(array), name=name)
-        value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor)
-        self.graph.register_initializer(value)
-        return value
+        return stored(self.graph, self.fresh(f"{node.name or node.op_type}.{role}"), array)
 
     def fresh(self, name: str) -> str:
         """A tensor name that nobody has."""
@@ -215,7 +210,9 @@ def _resize(node: ir.Node, to: Rewriter) -> None:
                 "Export the model with opset 13 or later."
             )
         # floor((i + 0.5)·s) = round-half-up((i + 0.5)·s - 0.5)
-        node.attributes["coordinate_transformation_mode"] = ir.AttrString("coordinate_transformation_mode", "half_pixel")
+        node.attributes["coordinate_transformation_mode"] = ir.AttrString(
+            "coordinate_transformation_mode", "half_pixel"
+        )
         node.attributes["nearest_mode"] = ir.AttrString("nearest_mode", "round_prefer_ceil")
     # Opset 11 wrote "not given" as an empty tensor.
     for index, value in enumerate(node.inputs):

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bitwright.network.values import stored
+
 if TYPE_CHECKING:
     import onnx_ir as ir
 
@@ -97,8 +99,6 @@ def resize_by_scales(model: ir.Model, found: Shapes) -> None:
     A scale is the float32 nearest to ``out / in``, the number that ONNX Runtime derives from sizes itself, and it is
     only taken if ``floor(in * scale)`` gives the size back.
     """
-    import onnx_ir as ir
-
     for node in model.graph:
         if node.op_type != "Resize" or len(node.inputs) < 4 or node.inputs[3] is None or "axes" in node.attributes:
             continue
@@ -117,9 +117,6 @@ def resize_by_scales(model: ir.Model, found: Shapes) -> None:
         name = f"{node.name}.scales"
         while name in model.graph.initializers or name in found.shapes:
             name += "_"
-        tensor = ir.tensor(scales, name=name)
-        value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor)
-        model.graph.register_initializer(value)
         node.replace_input_with(3, None)
-        node.replace_input_with(2, value)
+        node.replace_input_with(2, stored(model.graph, name, scales))
         node.resize_inputs(3)

@@ -43,7 +43,6 @@ def read_file(path: str | os.PathLike[str]) -> ir.Model:
 
 def read_bytes(data: bytes, *, folder: Path | None = None, where: str = "the given bytes") -> ir.Model:
     """The model serialized in ``data``; ``folder`` is where its external data lies."""
-    import google.protobuf.message
     import onnx
 
     if not data:
@@ -51,7 +50,7 @@ def read_bytes(data: bytes, *, folder: Path | None = None, where: str = "the giv
     proto = onnx.ModelProto()
     try:
         proto.ParseFromString(data)
-    except google.protobuf.message.DecodeError as error:
+    except Exception as error:  # protobuf's DecodeError; its package ships no types
         raise BadModelFile(
             f"{printable(where)} is not an ONNX model or is cut off: {len(data)} bytes that do not parse. "
             "Export or download it again.",
@@ -77,7 +76,8 @@ def read_proto(proto: onnx.ModelProto, *, folder: Path | None = None, where: str
         model.graph.sort()
     except Exception as error:
         raise BadModelFile(
-            f"{printable(where)} parses as ONNX but its graph is damaged: {printable(error)}. Export it again.", path=where
+            f"{printable(where)} parses as ONNX but its graph is damaged: {printable(error)}. Export it again.",
+            path=where,
         ) from error
     _check_graph(model, where)
     check_external(model, folder, where)
@@ -155,7 +155,7 @@ def _check_stored(tensor: Any) -> None:
         raise ValueError("it has no data")
     if isinstance(tensor, ir.ExternalTensor):
         return
-    raw = getattr(tensor, "raw", None)
+    raw: Any = getattr(tensor, "raw", None)
     if tensor.dtype == ir.DataType.STRING:
         return
     wanted = tensor.nbytes

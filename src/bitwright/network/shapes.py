@@ -64,7 +64,7 @@ def infer_shapes(model: ir.Model, inputs: Mapping[str, Shape]) -> Shapes:
     for name, value in graph.initializers.items():
         tensor = value.const_value
         assert tensor is not None
-        shape, kind = tuple(int(d) for d in tensor.shape), int(tensor.dtype)
+        shape, kind = tuple(tensor.shape.numpy()), int(tensor.dtype)
         found.shapes[name], found.types[name] = shape, kind
         if tensor.size <= SMALL and tensor.dtype != ir.DataType.STRING:
             array = np.asarray(tensor.numpy())

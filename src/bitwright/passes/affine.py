@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.errors import printable
-from bitwright.passes.fold import Fold, compare
+from bitwright.passes._pass import Note
+from bitwright.passes.fold import Fold, compare, sentence
 from bitwright.passes.linear import Linear, read_linear, scale_inputs, scale_outputs, write_linear
 
 if TYPE_CHECKING:
@@ -54,8 +56,10 @@ def batch_norm(
     return scale, np.asarray(beta, np.float64) - np.asarray(mean, np.float64) * scale
 
 
-def read_batch_norm(net: Network, node: ir.Node) -> Affine | str:
-    """``node``, a BatchNormalization, as an :class:`Affine`; or why not."""
+def read_batch_norm(net: Network, node: ir.Node) -> Affine | str | None:
+    """``node`` as an :class:`Affine`; None if it is no BatchNormalization, and the reason if it is an odd one."""
+    if node.op_type != "BatchNormalization" or node.domain:
+        return None
     attributes: dict[str, Any] = net.attributes(node)
     if attributes.get("training_mode"):
         return "it is in training mode"
@@ -74,7 +78,8 @@ def read_batch_norm(net: Network, node: ir.Node) -> Affine | str:
 
 def read_arithmetic(net: Network, node: ir.Node) -> Affine | None:
     """``node``, an Add, Sub, Mul or Div with a constant, as an :class:`Affine`; None if it is none."""
-    if node.op_type not in {"Add", "Sub", "Mul", "Div"} or node.domain or len(node.inputs) != 2:
+    grouped = net.is_grouped(node)  # the ½ of a GELU stays with the GELU
+    if node.op_type not in {"Add", "Sub", "Mul", "Div"} or node.domain or len(node.inputs) != 2 or grouped:
         return None
     left, right = node.inputs
     if left is None or right is None:
@@ -172,6 +177,46 @@ def fold_into_consumers(net: Network, node: ir.Node, affine: Affine) -> tuple[Fo
         folds.extend(_folds(str(consumer.name), sources, layer, changed, None))
     net.remove(node)
     return tuple(folds)
+
+
+def absorb(
+    net: Network, read: Callable[[Network, ir.Node], Affine | None]
+) -> tuple[tuple[Fold, ...], tuple[tuple[ir.Node, Affine, str], ...]]:
+    """Move every node that ``read`` understands into the linear layers beside it, until nothing moves any more.
+
+    Those before come first; a chain in front of a layer is taken up from its end.
+
+    Returns:
+        The folds, and the nodes that stay with the reasons.
+    """
+    folds: list[Fold] = []
+    while True:
+        count = len(folds)
+        for node in net.nodes():
+            affine = read(net, node)
+            result = "" if affine is None else fold_into_producer(net, node, affine)
+            folds.extend(() if isinstance(result, str) else result)
+        left: list[tuple[ir.Node, Affine, str]] = []
+        for node in reversed(net.nodes()):
+            affine = read(net, node)
+            if affine is None:
+                continue
+            result = fold_into_consumers(net, node, affine)
+            if isinstance(result, str):
+                left.append((node, affine, result))
+            else:
+                folds.extend(result)
+        if len(folds) == count:
+            net.sweep()
+            return tuple(folds), tuple(reversed(left))
+
+
+def fold_notes(folds: tuple[Fold, ...]) -> list[Note]:
+    """A sentence for each layer and each thing folded into it."""
+    groups: dict[tuple[str, tuple[str, ...]], list[Fold]] = {}
+    for fold in folds:
+        groups.setdefault((fold.layer, fold.sources), []).append(fold)
+    return [Note(sentence(tuple(group)), layer=layer) for (layer, _), group in groups.items()]
 
 
 def _fits_float32(layer: Linear) -> bool:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bitwright.passes._pass import Change, Needs, Note
-from bitwright.passes.affine import fold_into_consumers, fold_into_producer, read_batch_norm
-from bitwright.passes.fold import Fold, sentence
+from bitwright.passes.affine import Affine, absorb, fold_into_producer, fold_notes, read_batch_norm
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
+
     from bitwright.network.network import Network
 
 
@@ -35,25 +36,19 @@ class FoldBatchNorm:
 
     def apply(self, net: Network, got: Any = None, target: Any = None) -> Change:
         """Fold ``net`` in place."""
-        notes: list[Note] = []
-        folds: list[Fold] = []
+        folds, left = absorb(net, _read)
+        notes = fold_notes(folds)
         for node in net.nodes():
-            if node.op_type != "BatchNormalization":
-                continue
-            name = str(node.name)
-            affine = read_batch_norm(net, node)
-            if isinstance(affine, str):
-                notes.append(Note(f"batch normalization left in place: {affine}", layer=name))
-                continue
-            result = fold_into_producer(net, node, affine)
-            if isinstance(result, str):
-                before, result = result, fold_into_consumers(net, node, affine)
-                if isinstance(result, str):
-                    text = f"batch normalization left in place: before it, {before}; after it, {result}"
-                    notes.append(Note(text, layer=name))
-                    continue
-            folds.extend(result)
-            for layer in dict.fromkeys(fold.layer for fold in result):
-                notes.append(Note(sentence(tuple(f for f in result if f.layer == layer)), layer=layer))
-        net.sweep()
-        return Change(bool(folds), tuple(notes), tuple(folds))
+            reason = read_batch_norm(net, node)
+            if isinstance(reason, str):
+                notes.append(Note(f"batch normalization left in place: {reason}", layer=str(node.name)))
+        for node, affine, after in left:
+            before = fold_into_producer(net, node, affine)
+            text = f"batch normalization left in place: before it, {before}; after it, {after}"
+            notes.append(Note(text, layer=str(node.name)))
+        return Change(bool(folds), tuple(notes), folds)
+
+
+def _read(net: Network, node: ir.Node) -> Affine | None:
+    found = read_batch_norm(net, node)
+    return found if isinstance(found, Affine) else None

@@ -37,5 +37,7 @@ class FoldConstants:
         notes = [Note("takes the batch from its data instead of from a computed shape", layer=n) for n in freed]
         if gone:
             some = ", ".join(printable(n, 40) for n in gone[:3])
-            notes.append(Note(f"{len(gone)} nodes do not depend on the input and were computed: {some}{' …' * (len(gone) > 3)}"))
+            notes.append(
+                Note(f"{len(gone)} nodes do not depend on the input and were computed: {some}{' …' * (len(gone) > 3)}")
+            )
         return Change(bool(gone or freed), tuple(notes))

@@ -52,7 +52,9 @@ class FoldPad:
             for reader, attributes in zip(readers, merged, strict=True):
                 net.set_attributes(reader, **(attributes or {}))
                 net.fuse(reader, node)
-                notes.append(Note(f"takes over the padding {list(pads)} of '{printable(node.name)}'", layer=str(reader.name)))
+                notes.append(
+                    Note(f"takes over the padding {list(pads)} of '{printable(node.name)}'", layer=str(reader.name))
+                )
             net.replace(output, source)
             net.remove(node)
         net.sweep()

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bitwright.passes._pass import Change, Needs, Note
-from bitwright.passes.affine import fold_into_consumers, fold_into_producer, read_arithmetic
-from bitwright.passes.fold import Fold, sentence
+from bitwright.passes.affine import absorb, fold_notes, read_arithmetic
 
 if TYPE_CHECKING:
     from bitwright.network.network import Network
@@ -33,21 +32,9 @@ class FoldScale:
 
     def apply(self, net: Network, got: Any = None, target: Any = None) -> Change:
         """Fold ``net`` in place."""
-        notes: list[Note] = []
-        folds: list[Fold] = []
-        for node in net.nodes():
-            affine = read_arithmetic(net, node)
-            if affine is None:
-                continue
-            result = fold_into_producer(net, node, affine)
-            if isinstance(result, str):
-                result = fold_into_consumers(net, node, affine)
-            if isinstance(result, str):
-                if affine.source.is_graph_input():
-                    notes.append(Note(f"arithmetic on the input left in place: {result}", layer=str(node.name)))
-                continue
-            folds.extend(result)
-            for layer in dict.fromkeys(fold.layer for fold in result):
-                notes.append(Note(sentence(tuple(f for f in result if f.layer == layer)), layer=layer))
-        net.sweep()
-        return Change(bool(folds), tuple(notes), tuple(folds))
+        folds, left = absorb(net, read_arithmetic)
+        notes = fold_notes(folds)
+        for node, affine, reason in left:
+            if affine.source.is_graph_input():
+                notes.append(Note(f"arithmetic on the input left in place: {reason}", layer=str(node.name)))
+        return Change(bool(folds), tuple(notes), folds)

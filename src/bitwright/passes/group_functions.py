@@ -22,7 +22,22 @@ Floats = NDArray[np.float64]
 
 _POINTS = np.concatenate([np.linspace(-9, 9, 145), [-4.0, -3.0, -1.0, 0.0, 1e-3, 1.0, 3.0, 6.0]])
 _ELEMENTWISE = frozenset(
-    {"Mul", "Add", "Sub", "Div", "Pow", "Sigmoid", "Tanh", "Erf", "Softplus", "HardSigmoid", "Clip", "Relu", "Exp", "Log"}
+    {
+        "Mul",
+        "Add",
+        "Sub",
+        "Div",
+        "Pow",
+        "Sigmoid",
+        "Tanh",
+        "Erf",
+        "Softplus",
+        "HardSigmoid",
+        "Clip",
+        "Relu",
+        "Exp",
+        "Log",
+    }
 )
 _LARGEST = 12
 
@@ -122,7 +137,7 @@ def _grow(net: Network, last: ir.Node, order: dict[int, int]) -> tuple[str, list
 def _recognize(net: Network, nodes: list[ir.Node], source: str) -> str | None:
     values: dict[str, NDArray[Any]] = {source: _POINTS.astype(np.float32)}
     for node in nodes:
-        inputs = []
+        inputs: list[NDArray[Any] | None] = []
         for value in node.inputs:
             if value is None:
                 inputs.append(None)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from bitwright.passes._pass import Change, Needs, Note
-from bitwright.passes.affine import read_batch_norm
+from bitwright.passes.affine import Affine, read_batch_norm
 
 if TYPE_CHECKING:
     from bitwright.network.network import Network
@@ -39,7 +39,7 @@ class LoneBatchNorm:
                 continue
             source = str(node.inputs[0].name)
             affine = read_batch_norm(net, node)
-            if isinstance(affine, str) or not net.has_shape(source) or len(net.shape(source)) < 3:
+            if not isinstance(affine, Affine) or not net.has_shape(source) or len(net.shape(source)) < 3:
                 continue
             kernel = (1,) * (len(net.shape(source)) - 2)
             weight = affine.scale.astype(np.float32).reshape(-1, 1, *kernel)

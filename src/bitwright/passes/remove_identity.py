@@ -57,7 +57,9 @@ class RemoveIdentity:
         notes = [Note("takes over the transposition before it", layer=name) for name in merged]
         if removed:
             some = ", ".join(printable(n, 40) for n in removed[:3])
-            notes.append(Note(f"{len(removed)} nodes change nothing and were removed: {some}{' …' * (len(removed) > 3)}"))
+            notes.append(
+                Note(f"{len(removed)} nodes change nothing and were removed: {some}{' …' * (len(removed) > 3)}")
+            )
         return Change(bool(removed or merged), tuple(notes))
 
 

@@ -1,0 +1,23 @@
+"""One way to make a stored constant."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+
+def stored(graph: ir.Graph, name: str, array: ArrayLike) -> ir.Value:
+    """A new initializer of ``graph``; the caller made sure that nobody has ``name``."""
+    import onnx_ir as ir
+
+    data = np.ascontiguousarray(array) if np.ndim(array) else np.asarray(array)
+    tensor = ir.tensor(data, name=name)
+    shape = ir.Shape(data.shape)
+    value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=shape, const_value=tensor)
+    graph.register_initializer(value)
+    return value
