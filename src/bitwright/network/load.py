@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bitwright.errors import BadModelFile, ModelError, printable
+from bitwright.errors import BadModelFile, BitwrightError, ModelError, printable
 from bitwright.network.batch import bind_inputs, free_batch, is_batchable, with_batch
 from bitwright.network.branches import inline_branches
 from bitwright.network.floats import check_finite, to_float32
@@ -71,8 +71,15 @@ def load(
     label = name or (path.stem if path is not None else read.graph.name or "network")
     try:
         return _load(read, label, path, where, shapes)
-    except RecursionError as error:
-        raise BadModelFile(f"{printable(where)} nests its subgraphs too deeply to be read.", path=where) from error
+    except BitwrightError:
+        raise
+    except Exception as error:
+        # Files are written by many programs, some broken: what nobody foresaw is still an error about the file.
+        raise BadModelFile(
+            f"{printable(where)} cannot be understood: {type(error).__name__}: {printable(error, 300)}. Export it again; if other "
+            "programs read it, please report it with the file.",
+            path=where,
+        ) from error
 
 
 def _check_tensors(model: ir.Model, where: str) -> None:

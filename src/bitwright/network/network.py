@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 LAYER = "bitwright.layer"
 OP = "bitwright.op"
+ATTRIBUTES = "bitwright.attributes"
 _REMOVED = "bitwright.removed"
 _NOTES = "bitwright.notes"
 _BATCHABLE = "bitwright.batchable"
@@ -184,10 +185,14 @@ class Network:
     def attributes(self, node: ir.Node) -> dict[str, object]:
         """Attributes of ``node`` as plain values; what the file leaves out has ONNX's default for the opset.
 
-        Strides, dilations, pads, kernel_shape and perm are always there for the operators that have them.
+        Strides, dilations, pads, kernel_shape and perm are always there for the operators that have them.  For the
+        main node of a pattern (see :meth:`group`) the attributes of the pattern's operator are there too.
         """
         version = self.model.graph.opset_imports.get(node.domain, 1)
-        return complete(node, version, self._shapes)
+        found = complete(node, version, self._shapes)
+        if ATTRIBUTES in node.metadata_props:
+            found.update(json.loads(node.metadata_props[ATTRIBUTES]))
+        return found
 
     def sources(self, node: ir.Node) -> tuple[str, ...]:
         """Names of all source nodes that ``node`` came from."""
@@ -347,7 +352,8 @@ class Network:
             # The layer loses its main node: its other nodes stand on their own until they are grouped again.
             for other in self.model.graph:
                 if other.metadata_props.get(LAYER) == node.name:
-                    del other.metadata_props[LAYER]
+                    for key in (LAYER, OP, ATTRIBUTES):
+                        other.metadata_props.pop(key, None)
         self.model.graph.remove(node, safe=True)
         if self._tensors is not None:
             for value in node.outputs:
@@ -377,14 +383,28 @@ class Network:
             self._touch()
         return bool(unused)
 
-    def group(self, main: ir.Node, nodes: Iterable[ir.Node], op: str | None = None) -> None:
-        """Let ``nodes`` belong to the layer of ``main``; the graph itself does not change."""
+    def group(
+        self,
+        main: ir.Node,
+        nodes: Iterable[ir.Node],
+        op: str | None = None,
+        attributes: Mapping[str, object] | None = None,
+    ) -> None:
+        """Let ``nodes`` belong to the layer of ``main``; the graph itself does not change.
+
+        Args:
+            main: The node whose name the layer has.
+            nodes: All nodes of the layer.
+            op: The operator that the nodes are together, if that is not the main node's.
+            attributes: That operator's attributes, plain values.
+        """
         layer = main.metadata_props.get(LAYER, str(main.name))
         for node in nodes:
             node.metadata_props[LAYER] = layer
         main.metadata_props[LAYER] = layer
         if op is not None:
             main.metadata_props[OP] = op
+            main.metadata_props[ATTRIBUTES] = json.dumps(dict(attributes or {}))
         self._touch()
 
     def layer_of(self, node: ir.Node) -> str:
@@ -531,4 +551,4 @@ def restored(model: ir.Model) -> tuple[list[Removed], tuple[str, ...], bool | No
         return [], (), None
 
 
-__all__ = ["LAYER", "OP", "Network", "restored"]
+__all__ = ["ATTRIBUTES", "LAYER", "OP", "Network", "restored"]

@@ -67,6 +67,7 @@ def read_proto(proto: onnx.ModelProto, *, folder: Path | None = None, where: str
         raise BadModelFile(
             f"{printable(where)} holds no network (no nodes, no outputs). Is it an ONNX file at all?", path=where
         )
+    _check_text(proto, where)
     _check_opset(proto, where)
     _check_dimensions(proto, where)
     try:
@@ -82,6 +83,20 @@ def read_proto(proto: onnx.ModelProto, *, folder: Path | None = None, where: str
     _check_graph(model, where)
     check_external(model, folder, where)
     return model
+
+
+def _check_text(proto: onnx.ModelProto, where: str) -> None:
+    """Protobuf gives bytes for a text that is no UTF-8; every name must be text."""
+    graph = proto.graph
+    names: list[object] = [v.name for v in (*graph.input, *graph.output, *graph.initializer)]
+    for node in graph.node:
+        names += [node.name, node.op_type, node.domain, *node.input, *node.output, *(a.name for a in node.attribute)]
+    names += [entry.domain for entry in proto.opset_import]
+    if any(not isinstance(name, str) for name in names):
+        raise BadModelFile(
+            f"{printable(where)} holds a name that is no text: it is damaged. Export or download the model again.",
+            path=where,
+        )
 
 
 def _check_opset(proto: onnx.ModelProto, where: str) -> None:

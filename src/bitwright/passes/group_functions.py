@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from math import erf, sqrt
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -46,14 +46,25 @@ def _softplus(x: Floats) -> Floats:
     return np.logaddexp(0.0, x)
 
 
-FUNCTIONS: dict[str, Callable[[Floats], Floats]] = {
-    "SiLU": lambda x: x / (1 + np.exp(-x)),
-    "HardSwish": lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
-    "Gelu": lambda x: 0.5 * x * (1 + np.array([erf(v / sqrt(2)) for v in x])),
-    "GeluTanh": lambda x: 0.5 * x * (1 + np.tanh(sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
-    "Mish": lambda x: x * np.tanh(_softplus(x)),
-    "HardSigmoid": lambda x: np.clip(x / 6 + 0.5, 0, 1),
-}
+@dataclass(frozen=True)
+class Function:
+    """An operator, its attributes, and what it computes."""
+
+    op: str
+    compute: Callable[[Floats], Floats]
+    attributes: Mapping[str, object] = field(default_factory=dict)
+
+
+FUNCTIONS: tuple[Function, ...] = (
+    Function("SiLU", lambda x: x / (1 + np.exp(-x))),
+    Function("HardSwish", lambda x: x * np.clip(x / 6 + 0.5, 0, 1)),
+    Function("HardSigmoid", lambda x: np.clip(x / 6 + 0.5, 0, 1), {"alpha": 1 / 6, "beta": 0.5}),
+    Function("Gelu", lambda x: 0.5 * x * (1 + np.array([erf(v / sqrt(2)) for v in x])), {"approximate": "none"}),
+    Function(
+        "Gelu", lambda x: 0.5 * x * (1 + np.tanh(sqrt(2 / np.pi) * (x + 0.044715 * x**3))), {"approximate": "tanh"}
+    ),
+    Function("Mish", lambda x: x * np.tanh(_softplus(x))),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +96,8 @@ class GroupFunctions:
             if found is None:
                 continue
             function, nodes = found
-            net.group(node, nodes, "Gelu" if function == "GeluTanh" else function)
-            notes.append(Note(f"{len(nodes)} nodes are one {function}", layer=str(node.name)))
+            net.group(node, nodes, function.op, function.attributes)
+            notes.append(Note(f"{len(nodes)} nodes are one {function.op}", layer=str(node.name)))
         return Change(bool(notes), tuple(notes))
 
 
@@ -109,7 +120,7 @@ def _joins(net: Network, node: ir.Node) -> bool:
     return bool(shapes) and net.has_shape(output) and all(shape == net.shape(output) for shape in shapes)
 
 
-def _grow(net: Network, last: ir.Node, order: dict[int, int]) -> tuple[str, list[ir.Node]] | None:
+def _grow(net: Network, last: ir.Node, order: dict[int, int]) -> tuple[Function, list[ir.Node]] | None:
     nodes = [last]
     while len(nodes) <= _LARGEST:
         inside = {id(node) for node in nodes}
@@ -134,7 +145,7 @@ def _grow(net: Network, last: ir.Node, order: dict[int, int]) -> tuple[str, list
     return None
 
 
-def _recognize(net: Network, nodes: list[ir.Node], source: str) -> str | None:
+def _recognize(net: Network, nodes: list[ir.Node], source: str) -> Function | None:
     values: dict[str, NDArray[Any]] = {source: _POINTS.astype(np.float32)}
     for node in nodes:
         inputs: list[NDArray[Any] | None] = []
@@ -149,8 +160,7 @@ def _recognize(net: Network, nodes: list[ir.Node], source: str) -> str | None:
             return None
         values[str(node.outputs[0].name)] = result[0]
     got = values[str(nodes[-1].outputs[0].name)].astype(np.float64)
-    for name, function in FUNCTIONS.items():
-        want = function(_POINTS)
-        if np.allclose(got, want, rtol=2e-5, atol=2e-5):
-            return name
+    for function in FUNCTIONS:
+        if np.allclose(got, function.compute(_POINTS), rtol=2e-5, atol=2e-5):
+            return function
     return None
