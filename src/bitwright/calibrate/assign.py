@@ -23,7 +23,12 @@ class Scheme(Protocol):
     """How a range becomes a format; the dataclasses of ``calibrate/schemes`` have this shape."""
 
     def choose(
-        self, stats: TensorStats, rule: FormatRule, *, values: NDArray[np.floating] | None = None, axis: int | None = None
+        self,
+        stats: TensorStats,
+        rule: FormatRule,
+        *,
+        values: NDArray[np.floating] | None = None,
+        axis: int | None = None,
     ) -> Format: ...
 
 
@@ -113,7 +118,9 @@ def share_formats(net: NetworkSpec) -> Groups:
         join = spec.operator.relation == "all"
         if spec.rule.inputs == "shared" or (join and spec.rule.inputs == "best"):
             # "best": a tensor that nobody else reads is best produced in the output's format, with one rounding.
-            free = [t for t in shared if len(net.consumers.get(t, ())) == 1 and t not in net.outputs and t not in net.inputs]
+            free = [
+                t for t in shared if len(net.consumers.get(t, ())) == 1 and t not in net.outputs and t not in net.inputs
+            ]
             chosen = shared if spec.rule.inputs == "shared" else free
             anchors = [*chosen, *(spec.outputs if join else ())]
             for other in anchors[1:]:
@@ -161,10 +168,41 @@ def assign(net: NetworkSpec, statistics: Statistics, target: Target, schemes: Ro
             weights[spec.name] = schemes.weight.choose(stats, rule, values=values, axis=axis)
     group = {tensor: groups.find(tensor) for tensor in activations}
     formats = Formats(activations=activations, weights=weights, group=group)
+    if target.bias_source == "accumulator":
+        formats = fit_biases(net, formats, target)
     if target.arithmetic.requantize == "shift":
         formats = obey_exponent_limits(net, formats)
         formats = obey_shift_limits(net, formats, target)
     return replace(formats, biases=own_biases(net, formats, target, schemes))
+
+
+def fit_biases(net: NetworkSpec, formats: Formats, target: Target) -> Formats:
+    """Coarsen the weight step of channels whose bias would overflow the accumulator.
+
+    A dead channel has next to no weights, so a step made for them is so fine that its bias does not fit.  A quarter
+    of the accumulator's range is left to the sum of products.
+    """
+    notes: list[str] = []
+    limit = 2.0 ** (target.arithmetic.accumulator_bits - 3)
+    for spec in net.layers:
+        weight = formats.weights.get(spec.name)
+        bias = None if weight is None else spec.bias()
+        if weight is None or bias is None:
+            continue
+        step = np.asarray(formats.activations[spec.tensors[0]].scale * weight.scale)
+        needed = np.abs(bias) / limit
+        needed = needed if step.ndim else needed.max(initial=0.0)
+        if not (needed > step).any():
+            continue
+        factor = np.where(needed > step, needed / step, 1.0)
+        if target.weight.scaling == "power-of-two":
+            factor = np.exp2(np.ceil(np.log2(factor)))
+        formats = formats.with_weight(spec.name, replace(weight, scale=weight.scale * factor))
+        notes.append(
+            f"{spec.name}: weight step of {int((factor > 1).sum())} of {factor.size} channels made coarser, because the "
+            f"bias (up to {np.abs(bias).max():.4g}) would not fit {target.arithmetic.accumulator_bits} bits beside it"
+        )
+    return replace(formats, notes=(*formats.notes, *notes))
 
 
 def _statistics(statistics: Statistics, tensor: str) -> TensorStats:
@@ -196,7 +234,9 @@ def _group_format(
     rule = target.input if is_input or not producers else target.activation_rule(producers[0].op, **producers[0].facts)
     scheme = schemes.input if is_input else schemes.activation
     coarsest = any(
-        spec.rule.shared_from == "coarsest" and set(spec.tensors) & set(tensors) for spec in net.layers if not spec.reason
+        spec.rule.shared_from == "coarsest" and set(spec.tensors) & set(tensors)
+        for spec in net.layers
+        if not spec.reason
     )
     if coarsest:
         candidates = [scheme.choose(_statistics(statistics, t), rule) for t in roots]
