@@ -10,6 +10,8 @@ end: only what happens to one accumulator afterwards, its *epilogue*, is written
 
 from __future__ import annotations
 
+import math
+import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -129,21 +131,26 @@ def _binary(op: Op, a: Expr, b: Expr) -> Expr:
         raise ValueError(f"divisor may be {b.lo}; it must be at least 1")
     if op in (Op.SHL, Op.SHR) and (b.lo < 0 or b.hi > 63):
         raise ValueError(f"shift may be {b.lo}..{b.hi}; it must lie in 0..63")
+    if op is Op.SHL and b.hi == 63:
+        raise OverflowError("a left shift by 63 leaves no value bit in 64 bits")
     if b.op is Op.CONST:
         neutral = b.value == (1 if op in (Op.MUL, Op.DIV) else 0)
         if neutral and op not in (Op.MIN, Op.MAX):
             return a
     if a.op is Op.CONST and b.op is not Op.CONST and (op, a.value) in {(Op.ADD, 0), (Op.MUL, 1)}:
         return b
+    node = _proven(op, a, b)
+    return const(node.lo) if a.op is Op.CONST and b.op is Op.CONST else node
+
+
+def _proven(op: Op, a: Expr, b: Expr) -> Expr:
+    """The node ``a op b`` with its range: every operation is monotone in each operand, so corners are extremes."""
     apply = EXACT[op]
     corners = [apply(x, y) for x in (a.lo, a.hi) for y in (b.lo, b.hi)]
     if op is Op.MUL and a is b:  # a square is never negative
         corners = [0] if a.lo <= 0 <= a.hi else []
         corners += [a.lo * a.lo, a.hi * a.hi]
-    lo, hi = min(corners), max(corners)
-    if a.op is Op.CONST and b.op is Op.CONST:
-        return const(lo)
-    return Expr(op, (a, b), lo, hi)
+    return Expr(op, (a, b), min(corners), max(corners))
 
 
 # Python's own integers: unbounded, floor shifts and floor division.  The oracle of all other tables.
@@ -239,9 +246,9 @@ def scale_float32(x: Expr, multiplier: Expr, scale_lo: float, scale_hi: float, r
         scale_hi: Largest ``m``.
         rounding: Half-even (``rint``) or half-away (``round``).
     """
-    corners = [v * s for v in (x.lo, x.hi) for s in (scale_lo, scale_hi)]
-    # Two single roundings are each off by at most 2^-24 relative; round outwards far beyond that.
-    lo, hi = (int(c * (1 + 2**-20)) + d for c, d in ((min(corners), -1), (max(corners), 1)))
+    # Two single roundings are each off by at most 2^-24 relative; go outwards far beyond that, then round.
+    corners = [v * s * (1 + g) for v in (x.lo, x.hi) for s in (scale_lo, scale_hi) for g in (-(2**-20), 2**-20)]
+    lo, hi = math.floor(min(corners)) - 1, math.ceil(max(corners)) + 1
     match rounding:
         case Rounding.HALF_EVEN:
             op = Op.SCALE32_EVEN
@@ -298,24 +305,53 @@ def from_rows(rows: Sequence[Sequence[str | int]]) -> Expr:
     if not rows:
         raise ValueError("an expression needs at least one row")
     for row in rows:
-        op = Op(row[0])
-        numbers = [int(v) for v in row[1:] if not isinstance(v, str)]
-        match op:
-            case Op.CONST:
-                nodes.append(const(numbers[0]))
-            case Op.VAR:
-                nodes.append(var(str(row[1]), *numbers))
-            case Op.SCALE32_EVEN | Op.SCALE32_AWAY:
-                a, b, lo, hi = numbers
-                nodes.append(Expr(op, (_earlier(nodes, a), _earlier(nodes, b)), lo, hi))
-            case _:
-                a, b = numbers
-                x, y = _earlier(nodes, a), _earlier(nodes, b)
-                corners = [EXACT[op](p, q) for p in (x.lo, x.hi) for q in (y.lo, y.hi)] if op in EXACT else []
-                if op is Op.MUL and x is y:
-                    corners = [0 if x.lo <= 0 <= x.hi else min(x.lo * x.lo, x.hi * x.hi), *corners[::3]]
-                nodes.append(Expr(op, (x, y), min(corners), max(corners)))
+        try:
+            nodes.append(_from_row(Op(row[0]), row[1:], nodes))
+        except (IndexError, TypeError, OverflowError, ZeroDivisionError) as error:
+            raise ValueError(f"row {len(nodes)} of an expression is not one of ours: {error}") from error
     return nodes[-1]
+
+
+def _from_row(op: Op, fields: Sequence[str | int], nodes: Sequence[Expr]) -> Expr:
+    if op is Op.VAR:
+        name, lo, hi = fields
+        if not isinstance(name, str) or not name:
+            raise ValueError(f"row {len(nodes)} is a variable without a name")
+        return var(name, *_whole([lo, hi]))
+    numbers = _whole(fields)
+    if op is Op.CONST:
+        (value,) = numbers
+        return const(value)
+    if op in (Op.SCALE32_EVEN, Op.SCALE32_AWAY):
+        a, b, _, _ = numbers  # the range in the row is for readers; it is proven anew from the bit patterns
+        x, pattern = _earlier(nodes, a), _earlier(nodes, b)
+        rounding = Rounding.HALF_EVEN if op is Op.SCALE32_EVEN else Rounding.HALF_AWAY
+        return scale_float32(x, pattern, float32_of(pattern.lo), float32_of(pattern.hi), rounding)
+    a, b = numbers
+    x, y = _earlier(nodes, a), _earlier(nodes, b)
+    if op is Op.DIV and y.lo < 1:
+        raise ValueError(f"row {len(nodes)} may divide by {y.lo}")
+    if op in (Op.SHL, Op.SHR) and (y.lo < 0 or y.hi > (62 if op is Op.SHL else 63)):
+        raise ValueError(f"row {len(nodes)} may shift by {y.lo}..{y.hi}")
+    return _proven(op, x, y)
+
+
+def _whole(fields: Sequence[str | int]) -> list[int]:
+    if any(isinstance(v, bool) or not isinstance(v, int) for v in fields):
+        raise ValueError(f"{list(fields)} should be whole numbers")
+    return [int(v) for v in fields]
+
+
+def float32_of(pattern: int) -> float:
+    """The positive finite float32 whose bits are ``pattern``; larger patterns are larger numbers.
+
+    Raises:
+        ValueError: if the bits mean a negative number, infinity or NaN.
+    """
+    if not 0 <= pattern < 0x7F800000:
+        raise ValueError(f"{pattern:#x} is not the bit pattern of a positive finite float32")
+    (value,) = struct.unpack("<f", struct.pack("<I", pattern))
+    return float(value)
 
 
 def _earlier(nodes: Sequence[Expr], index: int) -> Expr:

@@ -27,23 +27,27 @@ class Rounding(StrEnum):
 def round_real(x: Floats, rounding: Rounding) -> NDArray[np.float64]:
     """Round every element of ``x`` to an integer-valued float64.
 
-    ``np.round`` is half-to-even; the others are written so that no double rounding happens near a tie: the fraction
-    ``x - floor(x)`` is exact in float64 for every finite float64.
+    ``np.round`` is half-to-even.  The other ties are found in ``|x| - floor(|x|)``, which float64 holds exactly; the
+    fraction of a negative number, ``x - floor(x)``, it does not (``-0.5 + 2**-54`` would look like a tie).
+    Infinities stay infinite.
     """
     x = np.asarray(x, np.float64)
-    low = np.floor(x)
-    fraction = x - low
     match rounding:
         case Rounding.FLOOR:
-            return low
+            return np.asarray(np.floor(x))
         case Rounding.TOWARD_ZERO:
-            return np.trunc(x)
+            return np.asarray(np.trunc(x))
         case Rounding.HALF_EVEN:
-            return np.rint(x)
-        case Rounding.HALF_UP:
-            return low + (fraction >= 0.5)
-        case Rounding.HALF_AWAY:
-            return low + np.where(x >= 0, fraction >= 0.5, fraction > 0.5)
+            return np.asarray(np.rint(x))
+        case Rounding.HALF_UP | Rounding.HALF_AWAY:
+            magnitude = np.abs(x)
+            whole = np.floor(magnitude)
+            with np.errstate(invalid="ignore"):  # infinity less infinity: no fraction
+                fraction = magnitude - whole
+            up = fraction >= 0.5
+            if rounding is Rounding.HALF_UP:
+                up = np.where(x >= 0, up, fraction > 0.5)
+            return np.asarray(np.copysign(whole + up, x))
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,8 +141,13 @@ class Format:
         x = np.asarray(x, np.float64)
         if np.isnan(x).any():
             raise ValueError("NaN cannot be quantized")
-        q = round_real(x / self.along(self.scale, x.ndim), rounding) + self.along(self.zero_point, x.ndim)
-        return np.clip(q, self.lo, self.hi).astype(self.dtype)
+        with np.errstate(over="ignore"):  # beyond every float is beyond the format too
+            q = round_real(x / self.along(self.scale, x.ndim), rounding) + self.along(self.zero_point, x.ndim)
+        if self.bits <= 53:
+            return np.clip(q, self.lo, self.hi).astype(self.dtype)
+        # The highest code is no float64, and the float next to it does not fit the integer.
+        top = np.nextafter(float(self.hi), 0)
+        return np.where(q > top, self.dtype.type(self.hi), np.clip(q, self.lo, top).astype(self.dtype))
 
     def dequantize(self, q: Integers) -> NDArray[np.float64]:
         """The real numbers that integers ``q`` stand for; same shape as ``q``."""
@@ -165,6 +174,42 @@ class Format:
 
     def _key(self) -> tuple[object, ...]:
         return (self.bits, self.signed, self.scale.tobytes(), self.zero_point.tobytes(), self.axis, self.narrow)
+
+
+CLASSES = ("exact", "precision loss", "underflow", "overflow")
+"""What can happen to a number that is stored in a format; :func:`classify` returns these."""
+
+
+def classify(x: ArrayLike, format: Format, rounding: Rounding = Rounding.HALF_AWAY) -> NDArray[np.str_]:
+    """What storing each element of ``x`` in ``format`` does to it.
+
+    - ``exact``: the stored number is the same.
+    - ``precision loss``: it is another one, but neither zero nor cut off.
+    - ``underflow``: a number other than zero is stored as zero.
+    - ``overflow``: the rounded number lies outside the format and saturates.
+
+    Args:
+        x: Real numbers.
+        format: What they are stored in.
+        rounding: How.
+
+    Returns:
+        One of ``CLASSES`` per element, same shape as ``x``.
+
+    Raises:
+        ValueError: if ``x`` holds NaN.
+    """
+    x = np.asarray(x, np.float64)
+    stored = format.quantize(x, rounding)
+    with np.errstate(over="ignore"):
+        steps = round_real(x / format.along(format.scale, x.ndim), rounding) + format.along(format.zero_point, x.ndim)
+    value = format.dequantize(stored)
+    which = np.select(
+        [(steps < format.lo) | (steps > format.hi), value == x, value == 0],
+        [CLASSES.index("overflow"), CLASSES.index("exact"), CLASSES.index("underflow")],
+        CLASSES.index("precision loss"),
+    )
+    return np.asarray(CLASSES)[which]
 
 
 Scaling = Literal["power-of-two", "multiplier"]

@@ -124,7 +124,7 @@ C: Mapping[Op, Callable[[str, str, str], str]] = {
     Op.ADD: lambda _, a, b: f"{a} + {b}",
     Op.SUB: lambda _, a, b: f"{a} - {b}",
     Op.MUL: lambda _, a, b: f"{a} * {b}",
-    Op.SHL: lambda t, a, b: f"{a} * (({t})1 << {b})",
+    Op.SHL: lambda t, a, b: f"{a} * (({t})1 << {b})",  # the type holds 1 << b too, see c_statements
     Op.SHR: lambda _, a, b: f"BW_ASR({a}, {b})",
     Op.DIV: lambda _, a, b: f"BW_FLOOR_DIV({a}, {b})",
     Op.MIN: lambda _, a, b: f"({a} < {b}) ? {a} : {b}",
@@ -161,8 +161,10 @@ def c_statements(expr: Expr, name: Callable[[str], str] = str) -> list[str]:
     """
 
     def work_type(node: Expr) -> str:
-        """The type that holds the result and every operand."""
+        """The type that holds the result and every operand, and by whose width C lets one shift that far."""
         nodes = (node, *node.args)
+        if node.op in (Op.SHL, Op.SHR) and node.args[1].hi > 30:
+            return "int64_t"
         return c_type(min(n.lo for n in nodes), max(n.hi for n in nodes))
 
     body = _Statements(lambda node, target, text: f"const {work_type(node)} {target} = {text};")

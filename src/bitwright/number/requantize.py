@@ -88,9 +88,7 @@ def _shift(x: Expr, ratio: NDArray[np.float64], arithmetic: Arithmetic, prefix: 
         raise ValueError("a shifting requantizer needs scales that are powers of two")
     left, right = _split(1 - np.asarray(exponent, np.int64))
     params = {f"{prefix}left": left, f"{prefix}right": right}
-    y = round_shift(
-        x << parameter(f"{prefix}left", left), parameter(f"{prefix}right", right), arithmetic.rounding
-    )
+    y = round_shift(x << parameter(f"{prefix}left", left), parameter(f"{prefix}right", right), arithmetic.rounding)
     return _used(y, params, ratio)
 
 
@@ -160,6 +158,7 @@ def bound_by_parameters(
     Returns:
         Lowest and highest value, broadcast over the channels.
     """
+
     def leaf(node: Expr) -> Interval:
         if node.op is Op.CONST:
             value = np.array(node.value, object)
