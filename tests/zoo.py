@@ -50,7 +50,16 @@ class Graph:
         return made[0] if outputs == 1 else made
 
     def conv(
-        self, x: str, cin: int, cout: int, k: int = 3, *, group: int = 1, bias: bool = True, gain: float = 1.5, **attributes: Any
+        self,
+        x: str,
+        cin: int,
+        cout: int,
+        k: int = 3,
+        *,
+        group: int = 1,
+        bias: bool = True,
+        gain: float = 1.5,
+        **attributes: Any,
     ) -> str:
         attributes.setdefault("pads", [k // 2] * 4)
         w = self.weight(cout, cin // group, k, k, gain=gain)
@@ -151,7 +160,9 @@ def mlp() -> onnx.ModelProto:
     g = Graph("mlp")
     x = g.relu(g.bn(g.gemm(g.input("x", ["N", 20]), 20, 16), 16))
     x = g.node("Gemm", x, g.weight(16, 8), g.constant(g.random.normal(size=8).astype(np.float32)), alpha=0.5, beta=2.0)
-    x = g.node("Add", g.node("MatMul", g.bn(x, 8), g.weight(8, 6)), g.constant(g.random.normal(size=6).astype(np.float32)))
+    x = g.node(
+        "Add", g.node("MatMul", g.bn(x, 8), g.weight(8, 6)), g.constant(g.random.normal(size=6).astype(np.float32))
+    )
     return g.build(g.node("Sigmoid", x))
 
 
@@ -194,23 +205,35 @@ def silu() -> onnx.ModelProto:
     x = g.conv(g.node("Mul", x, g.node("Tanh", g.node("Softplus", x))), 6, 6)
     e = g.node("Erf", g.node("Div", x, g.constant(np.float32(np.sqrt(2)))))
     x = g.node("Mul", g.node("Mul", x, g.node("Add", e, g.constant(np.float32(1)))), g.constant(np.float32(0.5)))
-    six = g.node("Clip", g.node("Add", x, g.constant(np.float32(3))), g.constant(np.float32(0)), g.constant(np.float32(6)))
+    six = g.node(
+        "Clip", g.node("Add", x, g.constant(np.float32(3))), g.constant(np.float32(0)), g.constant(np.float32(6))
+    )
     return g.build(g.node("Div", g.node("Mul", x, six), g.constant(np.float32(6))))
 
 
 def activations() -> onnx.ModelProto:
     g = Graph("activations")
     x = g.input("x", ["N", 3, 6, 6])
-    for op, attributes in (("LeakyRelu", {"alpha": 0.1}), ("Elu", {}), ("Tanh", {}), ("HardSwish", {}), ("Sigmoid", {})):
+    for op, attributes in (
+        ("LeakyRelu", {"alpha": 0.1}),
+        ("Elu", {}),
+        ("Tanh", {}),
+        ("HardSwish", {}),
+        ("Sigmoid", {}),
+    ):
         x = g.node(op, g.conv(x, 3, 3), **attributes)
-    return g.build(g.node("PRelu", g.conv(x, 3, 3), g.constant(np.asarray([0.1, 0.2, -0.3], np.float32).reshape(3, 1, 1))))
+    return g.build(
+        g.node("PRelu", g.conv(x, 3, 3), g.constant(np.asarray([0.1, 0.2, -0.3], np.float32).reshape(3, 1, 1)))
+    )
 
 
 def resize() -> onnx.ModelProto:
     g = Graph("resize")
     x = g.relu(g.conv(g.input("x", ["N", 3, 5, 6]), 3, 4))
     scales = g.constant(np.asarray([1, 1, 2, 2], np.float32))
-    a = g.node("Resize", x, "", scales, mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+    a = g.node(
+        "Resize", x, "", scales, mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor"
+    )
     b = g.node("Resize", x, "", scales, mode="linear", coordinate_transformation_mode="half_pixel")
     return g.build(g.conv(g.node("Concat", a, b, axis=1), 8, 3, 1))
 
@@ -218,7 +241,14 @@ def resize() -> onnx.ModelProto:
 def tf_style() -> onnx.ModelProto:
     g = Graph("tf_style", opset=13)
     x = g.node("Transpose", g.input("x", ["N", 8, 8, 3]), perm=[0, 3, 1, 2])
-    x = g.relu(g.conv(g.node("Sub", g.node("Mul", x, g.constant(np.float32(1 / 64))), g.constant(np.float32(1))), 3, 6, pads=[0] * 4))
+    x = g.relu(
+        g.conv(
+            g.node("Sub", g.node("Mul", x, g.constant(np.float32(1 / 64))), g.constant(np.float32(1))),
+            3,
+            6,
+            pads=[0] * 4,
+        )
+    )
     x = g.node("Transpose", g.node("Transpose", x, perm=[0, 2, 3, 1]), perm=[0, 3, 1, 2])
     x = g.node("GlobalAveragePool", g.relu(g.conv(x, 6, 4)))
     return g.build(g.node("Softmax", g.node("Squeeze", x, g.constant(np.asarray([2, 3], np.int64)))))
@@ -276,7 +306,10 @@ def scales() -> onnx.ModelProto:
 def attention() -> onnx.ModelProto:
     g = Graph("attention")
     x = g.input("x", ["N", 6, 8])
-    q, k, v = (g.node("Add", g.node("MatMul", x, g.weight(8, 8)), g.constant(g.random.normal(size=8).astype(np.float32))) for _ in "qkv")
+    q, k, v = (
+        g.node("Add", g.node("MatMul", x, g.weight(8, 8)), g.constant(g.random.normal(size=8).astype(np.float32)))
+        for _ in "qkv"
+    )
     scores = g.node("MatMul", q, g.node("Transpose", k, perm=[0, 2, 1]))
     scores = g.node("Softmax", g.node("Div", scores, g.constant(np.float32(np.sqrt(8)))), axis=-1)
     return g.build(g.node("Add", x, g.node("MatMul", scores, v)))

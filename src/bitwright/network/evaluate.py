@@ -6,6 +6,7 @@ Shape arithmetic (``Shape → Gather → Concat``) is evaluated by small NumPy f
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +69,8 @@ def evaluate(node: ir.Node, inputs: Sequence[Array | None], opset: int) -> tuple
     function = _SIMPLE.get(node.op_type)
     try:
         # Divisions by zero and overflows of constants give the infinities that ONNX Runtime would give.
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
             if function is not None:
                 result = function(node, inputs)
                 if result is not None:

@@ -106,7 +106,8 @@ def _check(read: Callable[[], Any], name: str | None, user: str, *, strict: bool
         if np.isfinite(low) and np.isfinite(high):
             start += piece.size
             continue
-        numbers = np.asarray(piece, np.float64)
+        with np.errstate(invalid="ignore"):  # a signaling NaN complains about being converted
+            numbers = np.asarray(piece, np.float64)
         wrong = np.isnan(numbers) if not strict else ~np.isfinite(numbers)
         if wrong.any():
             index = start + int(np.argmax(wrong))

@@ -114,8 +114,7 @@ def _load(
     resize_by_scales(model, found)
     name_nodes(model)
     removed, old_notes, known = restored(model)
-    inputs, batchable = _batch(model, inputs, fixed, found, notes, where)
-    one = _infer(model, inputs, where)
+    one, batchable = _batch(model, inputs, fixed, found, notes, where)
     return Network(
         model,
         name=name,
@@ -161,22 +160,22 @@ def _refuse_subgraphs(model: ir.Model, where: str) -> None:
 
 def _batch(
     model: ir.Model, inputs: dict[str, Shape], fixed: int | None, found: Shapes, notes: list[str], where: str
-) -> tuple[dict[str, Shape], bool]:
-    """Decide whether the batch may vary, freeing it where the file fixed it for no reason."""
+) -> tuple[Shapes, bool]:
+    """Decide whether the batch may vary, freeing it where the file fixed it for no reason; gives the final shapes."""
     if fixed is None:
-        one = _infer(model, with_batch(inputs, 1), where)
+        one = _infer(model, inputs, where)
         batchable = is_batchable(model, one, _infer(model, with_batch(inputs, 2), where))
         if not batchable:
             notes.append("the graph combines samples of a batch, so it is run one sample at a time")
-        return inputs, batchable
+        return one, batchable
     if fixed != 1 and any(len(shape) != 4 for shape in inputs.values()):
-        return inputs, False
+        return _infer(model, inputs, where), False
     freed = model.clone()
     free_batch(freed, found, fixed)
     one = _infer(freed, with_batch(inputs, 1), where)
     if is_batchable(freed, one, _infer(freed, with_batch(inputs, 2), where)):
         free_batch(model, found, fixed)
         notes.append(f"the file fixes the batch to {fixed}; nothing depends on it, so it may vary")
-        return with_batch(inputs, 1), True
+        return one, True
     notes.append(f"the file fixes the batch to {fixed} and the graph depends on it")
-    return inputs, False
+    return _infer(model, inputs, where), False

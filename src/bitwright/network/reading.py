@@ -70,6 +70,8 @@ def read_proto(proto: onnx.ModelProto, *, folder: Path | None = None, where: str
     _check_text(proto, where)
     _check_opset(proto, where)
     _check_dimensions(proto, where)
+    _check_nodes(proto, where)
+    _check_wires(proto, where)
     try:
         model = ir.from_proto(proto)
         if folder is not None:
@@ -80,23 +82,36 @@ def read_proto(proto: onnx.ModelProto, *, folder: Path | None = None, where: str
             f"{printable(where)} parses as ONNX but its graph is damaged: {printable(error)}. Export it again.",
             path=where,
         ) from error
-    _check_graph(model, where)
+    _check_weights(model, where)
     check_external(model, folder, where)
     return model
 
 
 def _check_text(proto: onnx.ModelProto, where: str) -> None:
-    """Protobuf gives bytes for a text that is no UTF-8; every name must be text."""
+    """Names and string attributes must be UTF-8; protobuf gives bytes where a name is not."""
+    import onnx
+
     graph = proto.graph
     names: list[object] = [v.name for v in (*graph.input, *graph.output, *graph.initializer)]
-    for node in graph.node:
-        names += [node.name, node.op_type, node.domain, *node.input, *node.output, *(a.name for a in node.attribute)]
     names += [entry.domain for entry in proto.opset_import]
+    for node in graph.node:
+        names += [node.name, node.op_type, node.domain, *node.input, *node.output]
+        for attribute in node.attribute:
+            names.append(attribute.name)
+            if attribute.type == onnx.AttributeProto.STRING:
+                names.append("" if _is_utf8(attribute.s) else attribute.s)
     if any(not isinstance(name, str) for name in names):
         raise BadModelFile(
-            f"{printable(where)} holds a name that is no text: it is damaged. Export or download the model again.",
-            path=where,
+            f"{printable(where)} holds a text that is no UTF-8: it is damaged. Export or download it again.", path=where
         )
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _check_opset(proto: onnx.ModelProto, where: str) -> None:
@@ -130,29 +145,55 @@ def _check_dimensions(proto: onnx.ModelProto, where: str) -> None:
             )
 
 
-def _check_graph(model: ir.Model, where: str) -> None:
-    """Every tensor is made once, every tensor used is made, every stored tensor is as long as its shape says."""
-    graph = model.graph
-    made: set[str] = {str(v.name) for v in graph.inputs} | set(graph.initializers)
-    for node in graph:
-        for value in node.outputs:
-            if not value.name:
-                continue
-            if value.name in made:
+def _check_nodes(proto: onnx.ModelProto, where: str) -> None:
+    """Every node has the attributes and as many inputs as ONNX asks for; subgraphs are checked when they are inlined."""
+    import onnx
+
+    context = onnx.checker.DEFAULT_CONTEXT.__class__()
+    context.ir_version = min(max(proto.ir_version, 3), onnx.IR_VERSION)
+    # In a file of the first kind opset "ai.onnx" was written out; the checker wants "".
+    context.opset_imports = {"" if e.domain == "ai.onnx" else e.domain: e.version for e in proto.opset_import}
+    local = {(function.domain, function.name) for function in proto.functions}
+    kinds = {onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS}
+    for node in proto.graph.node:
+        standard = node.domain in {"", "ai.onnx"} and (node.domain, node.op_type) not in local
+        if not standard or any(attribute.type in kinds for attribute in node.attribute):
+            continue
+        try:
+            onnx.checker.check_node(node, context)
+        except onnx.checker.ValidationError as error:
+            reason = str(error).split("\n", maxsplit=1)[0].rstrip(". ")
+            raise BadModelFile(
+                f"{printable(where)}: node '{printable(node.name)}' ({printable(node.op_type)}) is no valid ONNX: "
+                f"{printable(reason, 300)}. Export the model again.",
+                path=where,
+            ) from error
+
+
+def _check_wires(proto: onnx.ModelProto, where: str) -> None:
+    """Every tensor is made once and every tensor used is made."""
+    graph = proto.graph
+    made = {v.name for v in graph.input} | {v.name for v in graph.initializer}
+    made |= {v.values.name for v in graph.sparse_initializer}
+    for node in graph.node:
+        for name in node.output:
+            if name and name in made:
                 raise BadModelFile(
-                    f"{printable(where)}: tensor '{printable(value.name)}' is produced twice. Export the model again.",
+                    f"{printable(where)}: tensor '{printable(name)}' is produced twice. Export the model again.",
                     path=where,
                 )
-            made.add(value.name)
-    used = [v for node in graph for v in node.inputs if v is not None] + list(graph.outputs)
-    for value in used:
-        if value.name not in made:
+            made.add(name)
+    for name in [*(name for node in graph.node for name in node.input if name), *(v.name for v in graph.output)]:
+        if name not in made:
             raise BadModelFile(
-                f"{printable(where)}: tensor '{printable(value.name)}' is used but nothing produces it. "
-                "Export the model again.",
+                f"{printable(where)}: tensor '{printable(name)}' is used but nothing produces it. Export the model again.",
                 path=where,
             )
-    for name, value in graph.initializers.items():
+
+
+def _check_weights(model: ir.Model, where: str) -> None:
+    """Every stored tensor is as long as its shape says."""
+    for name, value in model.graph.initializers.items():
         try:
             _check_stored(value.const_value)
         except Exception as error:

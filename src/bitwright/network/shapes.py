@@ -24,6 +24,8 @@ Shape = tuple[int, ...]
 
 # Values up to this many elements are shape arithmetic; anything larger is data.
 SMALL = 1024
+# Floats matter to shapes only as scales of a Resize and the like.
+SMALL_FLOATS = 16
 
 
 @dataclass
@@ -66,15 +68,17 @@ def infer_shapes(model: ir.Model, inputs: Mapping[str, Shape]) -> Shapes:
         assert tensor is not None
         shape, kind = tuple(tensor.shape.numpy()), int(tensor.dtype)
         found.shapes[name], found.types[name] = shape, kind
-        if tensor.size <= SMALL and tensor.dtype != ir.DataType.STRING:
+        limit = SMALL_FLOATS if tensor.dtype.is_floating_point() else SMALL
+        if tensor.dtype != ir.DataType.STRING and tensor.size <= limit:
             array = np.asarray(tensor.numpy())
             found.values[name] = array
-            proto = ir.to_proto(ir.Tensor(array, dtype=tensor.dtype, name=name))
-            skeleton.graph.initializer.append(proto)
+            inline = ir.Tensor(array, dtype=tensor.dtype, name=name)
+            skeleton.graph.initializer.append(ir.serde.serialize_tensor(inline))
         else:
             skeleton.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, shape))
     for node in graph:
-        proto = ir.to_proto(node)
+        # Not ir.to_proto: it tries isinstance with a dozen protocols, ten times the cost of the rest.
+        proto = ir.serde.serialize_node(node)
         protos[id(node)] = proto
         skeleton.graph.node.append(proto)
     _read_back(onnx.shape_inference.infer_shapes(skeleton, data_prop=True).graph, found)

@@ -16,7 +16,7 @@ def stored(graph: ir.Graph, name: str, array: ArrayLike) -> ir.Value:
     import onnx_ir as ir
 
     data = np.ascontiguousarray(array) if np.ndim(array) else np.asarray(array)
-    tensor = ir.tensor(data, name=name)
+    tensor = ir.Tensor(data, name=name)
     shape = ir.Shape(data.shape)
     value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=shape, const_value=tensor)
     graph.register_initializer(value)

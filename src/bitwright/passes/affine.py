@@ -67,6 +67,8 @@ def read_batch_norm(net: Network, node: ir.Node) -> Affine | str | None:
     if len(parameters) != 4 or any(p is None for p in parameters):
         return "a parameter is not constant"
     gamma, beta, mean, variance = (np.asarray(p) for p in parameters)
+    if not gamma.shape == beta.shape == mean.shape == variance.shape or gamma.ndim != 1:
+        return "its parameters have different lengths"
     with np.errstate(all="ignore"):
         scale, shift = batch_norm(gamma, beta, mean, variance, float(attributes["epsilon"]))
     if not (np.isfinite(scale).all() and np.isfinite(shift).all()):

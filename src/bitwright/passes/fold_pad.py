@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from bitwright.errors import printable
 from bitwright.passes._pass import Change, Needs, Note
 from bitwright.passes.ranges import is_nonnegative
@@ -85,6 +87,8 @@ def zero_pads(net: Network, node: ir.Node) -> tuple[int, ...] | None:
         if array is None:
             return None
         chosen = [int(a) % rank for a in array]  # type: ignore[assignment]
+    if np.size(values) != 2 * len(chosen):
+        return None
     begin, end = [0] * rank, [0] * rank
     for axis, low, high in zip(chosen, values[: len(values) // 2], values[len(values) // 2 :], strict=True):
         begin[axis], end[axis] = int(low), int(high)

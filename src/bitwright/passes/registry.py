@@ -33,7 +33,9 @@ def passes(extra: Iterable[EntryPoint] | None = None) -> Mapping[str, type[Pass]
         try:
             kind = point.load()
         except Exception as error:
-            raise PassError(f"The pass of {where} cannot be imported: {printable(error, 300)}. Fix or uninstall it.") from error
+            raise PassError(
+                f"The pass of {where} cannot be imported: {printable(error, 300)}. Fix or uninstall it."
+            ) from error
         members = ("name", "summary", "changes_function", "needs", "apply")
         if not isinstance(kind, type) or any(not hasattr(kind, member) for member in members):
             raise PassError(f"The {where} is no pass: it needs {', '.join(members)}. Fix or uninstall it.")

@@ -146,7 +146,9 @@ class TestInputs:
         g = zoo.Graph("free")
         x = g.conv(g.input("x", ["N", 3, "height", None]), 3, 4)
         model = g.build(g.relu(x))
-        with pytest.raises(UnknownShape, match=r"Axis 2 of input 'x'.*called height.*--shape x=1,3,SIZE,SIZE") as caught:
+        with pytest.raises(
+            UnknownShape, match=r"Axis 2 of input 'x'.*called height.*--shape x=1,3,SIZE,SIZE"
+        ) as caught:
             load(model)
         assert caught.value.tensor == "x"
         net = load(model, shapes={"x": (1, 3, 8, 9)})
@@ -200,7 +202,9 @@ class TestInputs:
             assert any("is run as float32 (1 stored tensors converted)" in note for note in net.notes)
             x32 = np.ones((2, 3), np.float32)
             got = prepare(net)[0].session().run(None, {"x": x32})[0]
-            np.testing.assert_allclose(got, x32 @ numpy_helper.to_array(model.graph.initializer[0]).astype(np.float32), rtol=1e-3)
+            np.testing.assert_allclose(
+                got, x32 @ numpy_helper.to_array(model.graph.initializer[0]).astype(np.float32), rtol=1e-3
+            )
 
     def test_wrong_argument(self) -> None:
         with pytest.raises(ModelError, match="not int"):
@@ -316,7 +320,9 @@ class TestBadFiles:
         weight.flat[7] = number
         model.graph.initializer[0].CopyFrom(numpy_helper.from_array(weight, "conv<1>"))
         model.graph.node[0].input[1] = "conv<1>"
-        with pytest.raises(NonFinite, match=rf"'conv<1>' \(used by Conv 'conv\d+'\) holds {what} at element 7") as caught:
+        with pytest.raises(
+            NonFinite, match=rf"'conv<1>' \(used by Conv 'conv\d+'\) holds {what} at element 7"
+        ) as caught:
             load(model)
         assert caught.value.tensor == "conv<1>"
 
@@ -418,7 +424,18 @@ class TestExternalData:
 
 
 class TestHostileNames:
-    NAMES = ("<script>alert(1)</script>", "../../x", "", "", "same", "same", "n" * 10_000, "\u202eRTL", "a\nb\x1b[2J", "Relu_3")
+    NAMES = (
+        "<script>alert(1)</script>",
+        "../../x",
+        "",
+        "",
+        "same",
+        "same",
+        "n" * 10_000,
+        "\u202eRTL",
+        "a\nb\x1b[2J",
+        "Relu_3",
+    )
 
     def model(self) -> onnx.ModelProto:
         g = zoo.Graph("hostile")
