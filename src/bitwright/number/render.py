@@ -115,7 +115,7 @@ def python_source(expr: Expr, name: Callable[[str], str] = str, constant: Callab
 
 def c_type(lo: int, hi: int) -> str:
     """The C99 integer type for arithmetic on ``[lo, hi]``: 32 bits where they suffice, else 64."""
-    return "int32_t" if -(1 << 31) <= lo and hi < 1 << 31 else "int64_t"
+    return "int32_t" if lo >= -(1 << 31) and hi < 1 << 31 else "int64_t"
 
 
 # C leaves shifts of negative numbers to the compiler, so SHL multiplies and SHR goes through BW_ASR, and C's division
@@ -192,14 +192,14 @@ def c_statements(expr: Expr, name: Callable[[str], str] = str) -> list[str]:
 class OnnxBuilder(Protocol):
     """What :func:`onnx_value` needs from a graph writer; names are tensor names."""
 
-    def node(self, op: str, *inputs: str, **attributes: object) -> str:
+    def node(self, op: str, *inputs: str, **attributes: Any) -> str:
         """Add a node with one output and return the name of that output."""
 
     def constant(self, value: NDArray[Any]) -> str:
         """Add an initializer and return its name."""
 
 
-EXACT_INTEGERS = {np.dtype(np.float32): 1 << 24, np.dtype(np.float64): 1 << 53}
+EXACT_INTEGERS: Mapping[np.dtype[Any], int] = {np.dtype(np.float32): 1 << 24, np.dtype(np.float64): 1 << 53}
 
 
 def onnx_dtype(expr: Expr) -> np.dtype[Any]:
@@ -260,7 +260,11 @@ def onnx_value(expr: Expr, values: Mapping[str, str], params: Mapping[str, Ints]
         if pattern is None:
             raise ValueError("the multiplier of a float32 scaling must be a constant")
         multiplier = graph.constant(pattern.astype(np.uint32).view(np.float32))
-        product = graph.node("Mul", graph.node("Cast", a, to=np.dtype(np.float32)), multiplier)
+        # The maximum changes nothing; it keeps runtimes from folding the product into the weights of a convolution
+        # before it, which would round elsewhere.
+        lowest = graph.constant(np.asarray(-(2.0**100), np.float32))
+        single = graph.node("Max", graph.node("Cast", a, to=np.dtype(np.float32)), lowest)
+        product = graph.node("Mul", single, multiplier)
         if node.op is Op.SCALE32_EVEN:
             return graph.node("Cast", graph.node("Round", product), to=dtype)
         wide = graph.node("Cast", product, to=dtype)

@@ -6,7 +6,7 @@ Two representations of a buffer's integers ``q`` are used, and converted where a
 - *real*: float32, or float64 where 2^24 is not enough, holding ``q`` itself.
 
 A contraction goes one of two ways.  ``onnx-int8``: ``QLinearConv``, whose float32 rounding is made exact (see
-:func:`int8_scale`).  ``onnx-float``: a float convolution of integers, exact in any order of summation because the proven
+``simulate/int8.py``).  ``onnx-float``: a float convolution of integers, exact in any order of summation because the proven
 bound of every partial sum stays below 2^24.
 """
 
@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.number.expr import Expr, Op
-from bitwright.number.match import Float32, ShiftDown, describe
+from bitwright.number.match import ShiftDown, describe
 from bitwright.number.render import EXACT_INTEGERS, onnx_dtype, onnx_value
+from bitwright.ops.linear import accumulator_bounds
 from bitwright.program.forms import (
     Axis,
     Contract,
@@ -40,29 +41,15 @@ from bitwright.program.forms import (
 )
 from bitwright.program.program import Buffer, Program, Step
 from bitwright.simulate.graph import GraphWriter
+from bitwright.simulate.int8 import solve
+from bitwright.simulate.int8_sum import find_sum
 
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
 EXACT32 = EXACT_INTEGERS[F32]
-LARGEST_INT8_SHIFT = 14
 
 
 class CannotEmit(Exception):  # noqa: N818  (not an error: the step goes another way)
     """This step cannot be written as ONNX nodes that are exact."""
-
-
-def int8_scale(shift: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Float32 multipliers that make round-half-to-even round half up after a right shift of ``shift`` bits.
-
-    With a non-negative exact accumulator ``a``, ``a * 2**-s * (1 + e)`` lies just above every tie, so it rounds up;
-    the largest value below a tie in the output's range, ``k + 1/2 - 2**-s`` with ``k < 256``, must stay below it:
-    ``256 e < 2**-s``.  ``e = 2**-20`` serves shifts up to 11 with room to spare, ``2**-23`` those up to 14, where the
-    float32 product (unit in the last place ``2**-16`` at most in this range) can still tell them apart.
-
-    Args:
-        shift: Right shifts, at most 14; negative ones (left) need no rounding.
-    """
-    epsilon = np.where(shift <= 0, 0.0, np.where(shift <= 11, 2.0**-20, 2.0**-23))
-    return np.asarray(np.exp2(-shift.astype(np.float64)) * (1.0 + epsilon), np.float32)
 
 
 class Emitter:
@@ -72,10 +59,11 @@ class Emitter:
         program: The program.
         graph: Where nodes go.
         int8: Whether ``QLinearConv`` may be used.
+        contrib: Whether operators outside the ONNX standard may be used.
     """
 
-    def __init__(self, program: Program, graph: GraphWriter, *, int8: bool) -> None:
-        self.program, self.graph, self.int8 = program, graph, int8
+    def __init__(self, program: Program, graph: GraphWriter, *, int8: bool, contrib: bool = False) -> None:
+        self.program, self.graph, self.int8, self.contrib = program, graph, int8, contrib
         self._raw: dict[str, str] = {}
         self._real: dict[tuple[str, np.dtype[Any]], str] = {}
 
@@ -165,11 +153,11 @@ class Emitter:
         raise CannotEmit("islands are run apart")
 
     def contract(self, step: Step, form: Contract) -> str:
+        if self.int8 and self.contract_int8(step, form):
+            return "onnx-int8"
         program = self.program
         params = {k: program.tensors[t].astype(np.int64) for k, t in form.epilogue.params.items()}
         found = describe(form.epilogue.expr, params)
-        if self.int8 and self.contract_int8(step, form, found):
-            return "onnx-int8"
         if isinstance(found, ShiftDown) and self.contract_floor(step, form, found):
             return "onnx-float32"
         acc, kind = self.accumulator(step, form)
@@ -234,57 +222,43 @@ class Emitter:
             return np.zeros(len(self.program.tensors[form.weight]), np.int64)
         return self.program.tensors[form.bias].astype(np.int64)
 
-    def contract_int8(self, step: Step, form: Contract, found: ShiftDown | Float32 | None) -> bool:
+    def contract_int8(self, step: Step, form: Contract) -> bool:
         """Write a contraction as ``QLinearConv`` if that is exact."""
         source, name = step.inputs[0], step.outputs[0]
         axes = self.spatial(form)
-        plain = all(a.spread == 1 and a.before >= 0 and a.after >= 0 for a in axes)
         weights = self.weights(form)
-        if not (found and plain and self.narrow(source) and self.narrow(name) and weights.dtype == np.int8):
+        plain = len(axes) <= 2 and all(a.spread == 1 and a.before >= 0 and a.after >= 0 for a in axes)
+        if not (plain and self.narrow(source) and self.narrow(name) and weights.dtype == np.int8):
             return False
-        if name not in self.program.buffers or len(axes) > 2:
-            return False
-        lowest = self.buffer(name).format.lo
-        zero = found.zero - lowest
         bias = self.bias(form)
-        reach = max(abs(form.acc_lo), abs(form.acc_hi))
-        if isinstance(found, ShiftDown):
-            shift = np.broadcast_to(found.shift, bias.shape)
-            if shift.max() > LARGEST_INT8_SHIFT or shift.min() < -16:
-                return False
-            # The zero point goes in before rounding, so that everything that is not saturated is non-negative.
-            offset = np.where(shift > 0, np.left_shift(zero, np.maximum(shift, 0)), 0)
-            mixed = bool((shift > 0).any() and (shift <= 0).any())
-            if mixed and zero:
-                return False
-            bias, y_zero = bias + offset, 0 if (shift > 0).any() else zero
-            reach += int(offset.max())
-            scale = int8_scale(shift)
-        else:
-            if not found.even:
-                return False
-            scale, y_zero = np.broadcast_to(found.multiplier, bias.shape).astype(np.float32), zero
-        if not 0 <= y_zero <= 255 or reach >= 1 << 31:
+        may_miss = any(a.before or a.after for a in axes)
+        lows, highs = accumulator_bounds(
+            weights.astype(np.int64), bias, self.buffer(source), form.input_zero, may_miss=may_miss
+        )
+        params = {k: self.program.tensors[t].astype(np.int64) for k, t in form.epilogue.params.items()}
+        expr, format = form.epilogue.expr, self.buffer(name).format
+        found = solve(expr, params, lows, highs, lowest=format.lo, highest=format.hi)
+        reach = max(int(np.abs(lows).max()), int(np.abs(highs).max()))
+        if found is None or reach + int(np.abs(found.offset).max()) >= 1 << 31:
             return False
-        input_zero = form.input_zero - self.buffer(source).format.lo
         graph = self.graph
         unit = self.number(1.0, F32)
         out = graph.node(
             "QLinearConv",
             self.lifted(self.raw(source), form),
             unit,
-            graph.constant(np.asarray(input_zero, np.uint8)),
+            graph.constant(np.asarray(form.input_zero - self.buffer(source).format.lo, np.uint8)),
             graph.constant(weights),
-            graph.constant(np.ascontiguousarray(scale)),
+            graph.constant(found.multiplier),
             graph.constant(np.zeros(len(bias), np.int8)),
             unit,
-            graph.constant(np.asarray(y_zero, np.uint8)),
-            graph.constant(bias.astype(np.int32)),
+            graph.constant(np.asarray(found.y_zero, np.uint8)),
+            graph.constant((bias + found.offset).astype(np.int32)),
             group=form.groups,
             **window(axes),
         )
         out = self.lowered(out, form)
-        low, high = found.lo - lowest, found.hi - lowest
+        low, high = max(expr.lo, format.lo) - format.lo, min(expr.hi, format.hi) - format.lo
         if low > 0 or high < 255:
             limits = [graph.constant(np.asarray(v, np.uint8)) for v in (low, high)]
             out = graph.node("Clip", out, *limits)
@@ -455,10 +429,29 @@ class Emitter:
         return "onnx-move"
 
     def map(self, step: Step, form: Map) -> str:
+        if self.contrib and self.sum_int8(step, form):
+            return "onnx-int8"
         values = {f"x{i}": (self.real(n, self.kind(n)), self.kind(n)) for i, n in enumerate(step.inputs)}
         params = {key: self.program.tensors[t].astype(np.int64) for key, t in form.params.items()}
         self.expression(form.expr, values, params, step.outputs[0])
         return "onnx-float"
+
+    def sum_int8(self, step: Step, form: Map) -> bool:
+        """Write a two-operand step as ``QLinearAdd``, if that gives the right code for every pair of codes."""
+        names = [*step.inputs, *step.outputs]
+        if len(step.inputs) != 2 or form.params or not all(self.narrow(n) for n in names):
+            return False
+        found = find_sum(form.expr, *(self.buffer(n) for n in names))
+        if found is None:
+            return False
+        graph = self.graph
+        constants = [graph.constant(np.asarray(v, t)) for v, t in found.constants]
+        a, b = (self.raw(n) for n in step.inputs)
+        out = graph.node("QLinearAdd", a, *constants[:2], b, *constants[2:], domain="com.microsoft")
+        if found.clip != (0, 255):
+            out = graph.node("Clip", out, *(graph.constant(np.asarray(v, np.uint8)) for v in found.clip))
+        self._raw[step.outputs[0]] = out
+        return True
 
     def table(self, step: Step, form: Table) -> str:
         source, name = self.buffer(step.inputs[0]), step.outputs[0]

@@ -84,7 +84,7 @@ class Engine:
 
     def _emits(self, step: Step) -> bool:
         """Whether a step can be written, tried on a graph that is thrown away."""
-        emitter = Emitter(self.program, GraphWriter(), int8=self.int8)
+        emitter = Emitter(self.program, GraphWriter(), int8=self.int8, contrib=True)
         for i, name in enumerate(step.inputs):
             emitter.feed(name, f"in{i}")
         try:
@@ -102,7 +102,7 @@ class Engine:
         import onnxruntime
 
         graph = GraphWriter()
-        emitter = Emitter(self.program, graph, int8=self.int8)
+        emitter = Emitter(self.program, graph, int8=self.int8, contrib=True)
         inputs = []
         for i, name in enumerate(feeds):
             dtype = np.dtype(np.uint8) if emitter.narrow(name) else np.dtype(np.int64)
@@ -119,7 +119,7 @@ class Engine:
         if self.threads is not None:
             options.intra_op_num_threads = self.threads
         session = onnxruntime.InferenceSession(
-            graph.model(inputs, outputs), options, providers=["CPUExecutionProvider"]
+            graph.model(inputs, outputs, contrib=True), options, providers=["CPUExecutionProvider"]
         )
         return Segment(
             steps=tuple(steps),
@@ -179,7 +179,7 @@ class Engine:
         format = self.program.buffers[name].format
         if format.bits > 8:
             return value.astype(np.int64)
-        if format.bits == 8 and value.dtype == np.int8:
+        if format.lo == -128 and value.dtype == np.int8:
             return np.ascontiguousarray(value).view(np.uint8) ^ np.uint8(128)  # adds 128 without widening
         return (value.astype(np.int16) - format.lo).astype(np.uint8)
 
@@ -187,7 +187,7 @@ class Engine:
         format = self.program.buffers[name].format
         if format.bits > 8:
             return value.astype(format.dtype)
-        if format.bits == 8 and format.signed and not format.narrow:
+        if format.lo == -128:
             return (value ^ np.uint8(128)).view(np.int8)
         return (value.astype(np.int16) + format.lo).astype(format.dtype)
 

@@ -38,6 +38,11 @@ def run_float(model: bytes, feeds: Mapping[str, NDArray[Any]], fetches: Sequence
     """
     session = _session(model)
     types = {i.name: i.type for i in session.get_inputs()}
-    kinds = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(int64)": np.int64, "tensor(int32)": np.int32}
+    kinds = {
+        "tensor(float)": np.float32,
+        "tensor(double)": np.float64,
+        "tensor(int64)": np.int64,
+        "tensor(int32)": np.int32,
+    }
     given = {name: np.ascontiguousarray(value, kinds.get(types[name], np.float32)) for name, value in feeds.items()}
     return [np.asarray(r) for r in session.run(list(fetches), given)]

@@ -127,12 +127,14 @@ def accumulate(form: Contract, weights: Values, bias: Values | None, x: Values) 
 
 
 def run_contract(program: Program, _: Step, form: Contract, inputs: list[Values]) -> list[Values]:
+    """Sums of products and their epilogue."""
     bias = None if form.bias is None else program.tensors[form.bias]
     acc = accumulate(form, program.tensors[form.weight], bias, inputs[0])
     return [apply_epilogue(program, form.epilogue, acc)]
 
 
 def run_reduce(program: Program, step: Step, form: Reduce, inputs: list[Values]) -> list[Values]:
+    """Windows, tap by tap."""
     x = inputs[0].astype(np.int64)
     buffer = program.buffers[step.inputs[0]]
     sizes = [axis.outputs(n) for axis, n in zip(form.axes, x.shape[1:], strict=True)]
@@ -163,6 +165,7 @@ def run_reduce(program: Program, step: Step, form: Reduce, inputs: list[Values])
 
 
 def run_map(program: Program, _: Step, form: Map, inputs: list[Values]) -> list[Values]:
+    """One expression over arrays that broadcast."""
     values: dict[str, Values] = {f"x{i}": x for i, x in enumerate(inputs)}
     values |= {name: program.tensors[tensor] for name, tensor in form.params.items()}
     shape = np.broadcast_shapes(*(v.shape for v in values.values()))
@@ -170,6 +173,7 @@ def run_map(program: Program, _: Step, form: Map, inputs: list[Values]) -> list[
 
 
 def run_table(program: Program, step: Step, form: Table, inputs: list[Values]) -> list[Values]:
+    """One entry per code."""
     lowest = program.buffers[step.inputs[0]].format.lo
     return [program.tensors[form.table][inputs[0].astype(np.int64) - lowest]]
 
@@ -192,6 +196,7 @@ def apply_motion(sources: Sequence[Values], motion: Motion) -> Values:
 
 
 def run_move(_: Program, __: Step, form: Move, inputs: list[Values]) -> list[Values]:
+    """The motions in order."""
     values = list(inputs)
     for motion in form.motions:
         values = [apply_motion(values, motion)]
@@ -199,6 +204,7 @@ def run_move(_: Program, __: Step, form: Move, inputs: list[Values]) -> list[Val
 
 
 def run_island(program: Program, step: Step, form: Island, inputs: list[Values]) -> list[Values]:
+    """Dequantize, run the piece of the network, quantize."""
     from bitwright.simulate.island import run_float
 
     feeds = {
