@@ -14,21 +14,40 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numpy as np
-from numba import njit
+from numba import float32, float64, int32, int64, njit, types, uint32, void
 from numpy.typing import NDArray
 
-from bitwright.calibrate.bins import BINS, SHIFT
+from bitwright.calibrate.bins import BINS, HALF, SHIFT
 
 Bits = NDArray[np.int32]
 
 # Below this many elements, filling and folding four tables costs more than the stalls that they avoid.
-_DIRECT = 1 << 14
+_DIRECT = 1 << 13
+
+TABLES = 8
+# Tables one after the other would all start in the same sets of the innermost cache and push each other out.
+_PADDING = 272
+
+_INFINITY = np.int32(0x7F800000)
+
+# Elements read at a time: 8 KiB, so that the second reading finds them in the innermost cache.
+_BLOCK = 2048
+
+
+def scratch() -> NDArray[np.uint32]:
+    """Empty tables for :func:`scan_rows`."""
+    return np.zeros((TABLES, BINS + _PADDING), np.uint32)
+
+
+def _read(kind: Any, ndim: int) -> Any:
+    """An array that is only read, so that constants and memory maps, which cannot be written, are welcome."""
+    return types.Array(kind, ndim, "C", readonly=True)
 
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _compiled(signature: str) -> Callable[[F], F]:
+def _compiled(signature: Any) -> Callable[[F], F]:
     """Compile for one signature, keeping the machine code on disk where any folder for it can be written."""
 
     def compile_(function: F) -> F:
@@ -40,60 +59,107 @@ def _compiled(signature: str) -> Callable[[F], F]:
     return compile_
 
 
-@_compiled("int64(int32[:,::1], int32[::1], int32[::1], uint32[:,::1], int64[::1])")
+@_compiled(int64(_read(int32, 2), int32[::1], int32[::1], uint32[:, ::1], int64[::1], int64[::1]))
 def scan_rows(
-    bits: Bits, lo: Bits, hi: Bits, tables: NDArray[np.uint32], hist: NDArray[np.int64]
+    bits: Bits,
+    lo: Bits,
+    hi: Bits,
+    tables: NDArray[np.uint32],
+    hist: NDArray[np.int64],
+    zeros: NDArray[np.int64],
 ) -> np.int64:  # pragma: no cover (machine code)
-    """Add ``bits [rows, n]`` to ``hist [BINS]``, put each row's ordered extremes in ``lo``/``hi [rows]``, count zeros.
+    """Add ``bits [rows, n]`` to ``hist [BINS]`` and to ``zeros [1]``, and widen the ordered extremes of finite values.
 
-    ``tables [4, BINS]`` is scratch of the calling thread, all zero before and after: neighboring elements often fall
-    into one bin, and four tables keep an increment from waiting for the one before it.
+    Row ``r`` belongs to channel ``r % channels`` of ``lo`` and ``hi [channels]``.  Returns the first row that holds NaN
+    or infinity, or -1.
+
+    ``tables`` (:func:`scratch`) belongs to the calling thread and is all zero before and after: neighboring elements
+    often fall into one bin (after a ReLU half of them are zero), and eight tables keep an increment from waiting for the
+    one before it.  Each block of a row is read
+    twice while it is in the innermost cache: once by vector instructions for the extremes, once for the bins.  The
+    smallest magnitude but zero says which bins can have been touched, and whether the zeros are all of bin 0.
     """
     rows, n = bits.shape
-    zeros = np.int64(0)
     direct = rows * n < _DIRECT
     t0, t1, t2, t3 = tables[0], tables[1], tables[2], tables[3]
+    t4, t5, t6, t7 = tables[4], tables[5], tables[6], tables[7]
+    none, first_bad = -(hist[0] + hist[HALF]), -1
+    lowest, highest, smallest = np.int32(2147483647), np.int32(-2147483648), np.uint32(0xFFFFFFFF)
     for r in range(rows):
         row = bits[r]
-        low, high, none = np.int32(2147483647), np.int32(-2147483648), np.uint32(0)
-        for i in range(n):
-            v = np.int32(row[i] ^ np.int32(np.int32(row[i] >> np.int32(31)) & np.int32(0x7FFFFFFF)))
-            low, high = np.int32(min(low, v)), np.int32(max(high, v))
-        lo[r], hi[r] = low, high
-        for i in range(n):
-            none += np.uint32(1) if (row[i] & np.int32(0x7FFFFFFF)) == 0 else np.uint32(0)
-        zeros += np.int64(none)
-        if direct:
+        low, high = np.int32(2147483647), np.int32(-2147483648)
+        for start in range(0, n, _BLOCK):
+            block = row[start : start + _BLOCK]  # counted from 0: no check for negative indices, so vectors can be used
+            for i in range(block.size):
+                v = block[i]
+                o = np.int32(v ^ np.int32(np.int32(v >> np.int32(31)) & np.int32(0x7FFFFFFF)))
+                low, high = np.int32(min(low, o)), np.int32(max(high, o))
+                # One less than the magnitude: zero becomes the largest number.
+                m = np.uint32(np.uint32(v & np.int32(0x7FFFFFFF)) - np.uint32(1))
+                smallest = np.uint32(min(smallest, m))
+            if direct:
+                for i in range(block.size):
+                    hist[np.uint32(block[i]) >> np.uint32(SHIFT)] += 1
+                continue
+            whole = block.size & ~7
+            for i in range(0, whole, 8):
+                t0[np.uint32(block[i]) >> np.uint32(SHIFT)] += np.uint32(1)
+                t1[np.uint32(block[i + 1]) >> np.uint32(SHIFT)] += np.uint32(1)
+                t2[np.uint32(block[i + 2]) >> np.uint32(SHIFT)] += np.uint32(1)
+                t3[np.uint32(block[i + 3]) >> np.uint32(SHIFT)] += np.uint32(1)
+                t4[np.uint32(block[i + 4]) >> np.uint32(SHIFT)] += np.uint32(1)
+                t5[np.uint32(block[i + 5]) >> np.uint32(SHIFT)] += np.uint32(1)
+                t6[np.uint32(block[i + 6]) >> np.uint32(SHIFT)] += np.uint32(1)
+                t7[np.uint32(block[i + 7]) >> np.uint32(SHIFT)] += np.uint32(1)
+            for i in range(whole, block.size):
+                t0[np.uint32(block[i]) >> np.uint32(SHIFT)] += np.uint32(1)
+        lowest, highest = np.int32(min(lowest, low)), np.int32(max(highest, high))
+        if high >= _INFINITY or low <= ~_INFINITY:
+            first_bad = r if first_bad < 0 else first_bad
+            low, high = np.int32(2147483647), np.int32(-2147483648)
             for i in range(n):
-                hist[np.uint32(row[i]) >> np.uint32(SHIFT)] += 1
-            continue
-        whole = n & ~3
-        for i in range(0, whole, 4):
-            t0[np.uint32(row[i]) >> np.uint32(SHIFT)] += np.uint32(1)
-            t1[np.uint32(row[i + 1]) >> np.uint32(SHIFT)] += np.uint32(1)
-            t2[np.uint32(row[i + 2]) >> np.uint32(SHIFT)] += np.uint32(1)
-            t3[np.uint32(row[i + 3]) >> np.uint32(SHIFT)] += np.uint32(1)
-        for i in range(whole, n):
-            t0[np.uint32(row[i]) >> np.uint32(SHIFT)] += np.uint32(1)
+                v = row[i]
+                if np.int32(v & np.int32(0x7FFFFFFF)) < _INFINITY:
+                    o = np.int32(v ^ np.int32(np.int32(v >> np.int32(31)) & np.int32(0x7FFFFFFF)))
+                    low, high = np.int32(min(low, o)), np.int32(max(high, o))
+        c = r % lo.size
+        lo[c], hi[c] = np.int32(min(lo[c], low)), np.int32(max(hi[c], high))
     if not direct:
-        for i in range(BINS):
-            hist[i] += np.int64(t0[i]) + np.int64(t1[i]) + np.int64(t2[i]) + np.int64(t3[i])
-        tables[:] = 0
-    return zeros
+        above, below = (int(highest) if highest > 0 else 0), (~int(lowest) if lowest < 0 else 0)
+        top, bottom = max(above, below) >> SHIFT, (int(smallest) + 1) >> SHIFT
+        for half in range(0, BINS, HALF):
+            for part in range(2):  # bin 0, then those that can have been touched
+                for i in range(half + part * max(bottom, 1), half + part * top + 1):
+                    for t in range(TABLES):
+                        hist[i] += np.int64(tables[t, i])
+                        tables[t, i] = np.uint32(0)
+    none += hist[0] + hist[HALF]
+    if (int(smallest) + 1) >> SHIFT == 0:  # bin 0 holds denormals too
+        none = 0
+        for r in range(rows):
+            for i in range(n):
+                if bits[r, i] & np.int32(0x7FFFFFFF) == 0:
+                    none += 1
+    zeros[0] += none
+    return np.int64(first_bad)
 
 
-@_compiled("void(int32[:,::1], int32[::1], int32[::1])")
+@_compiled(void(_read(int32, 2), int32[::1], int32[::1]))
 def scan_columns(bits: Bits, lo: Bits, hi: Bits) -> None:  # pragma: no cover (machine code)
-    """Lower ``lo [n]`` and raise ``hi [n]`` by the ordered bits of every column of ``bits [rows, n]``."""
+    """Lower ``lo [n]`` and raise ``hi [n]`` by the ordered bits of the finite values of ``bits [rows, n]``."""
     rows, n = bits.shape
     for r in range(rows):
         row = bits[r]
         for i in range(n):
-            v = np.int32(row[i] ^ np.int32(np.int32(row[i] >> np.int32(31)) & np.int32(0x7FFFFFFF)))
-            lo[i], hi[i] = np.int32(min(lo[i], v)), np.int32(max(hi[i], v))
+            v = row[i]
+            o = np.int32(v ^ np.int32(np.int32(v >> np.int32(31)) & np.int32(0x7FFFFFFF)))
+            finite = np.int32(v & np.int32(0x7FFFFFFF)) < _INFINITY
+            low, high = np.int32(min(lo[i], o)), np.int32(max(hi[i], o))
+            lo[i] = low if finite else lo[i]
+            hi[i] = high if finite else hi[i]
 
 
-@_compiled("void(int32[:,:,::1], int64[:,::1])")
+@_compiled(void(_read(int32, 3), int64[:, ::1]))
 def channel_histograms(bits: NDArray[np.int32], hist: NDArray[np.int64]) -> None:  # pragma: no cover (machine code)
     """Add ``bits [outer, channels, inner]`` to one histogram per channel, ``hist [channels, BINS]``."""
     for o in range(bits.shape[0]):
@@ -102,7 +168,7 @@ def channel_histograms(bits: NDArray[np.int32], hist: NDArray[np.int64]) -> None
                 hist[c, np.uint32(bits[o, c, i]) >> np.uint32(SHIFT)] += 1
 
 
-@_compiled("void(float32[:,::1], float64[:,::1], float64[:,::1], float64[:,::1], float64[:,::1])")
+@_compiled(void(_read(float32, 2), *(_read(float64, 2),) * 3, float64[:, ::1]))
 def squared_errors(
     values: NDArray[np.float32],
     scale: NDArray[np.float64],
@@ -139,11 +205,13 @@ def ordered_numpy(x: NDArray[np.float32]) -> Bits:
     return np.asarray(bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF)), np.int32)
 
 
-def scan_rows_numpy(x: NDArray[np.float32]) -> tuple[Bits, Bits, int, NDArray[np.int64]]:
-    """What :func:`scan_rows` computes, from floats ``x [rows, n]``: (lo, hi, zeros, hist)."""
-    order = ordered_numpy(x)
-    hist = np.bincount((x.view(np.uint32) >> SHIFT).ravel(), minlength=BINS)
-    return order.min(1), order.max(1), int((x == 0).sum()), hist.astype(np.int64)
+def scan_rows_numpy(x: NDArray[np.float32]) -> tuple[Bits, Bits, int, NDArray[np.int64], int]:
+    """What :func:`scan_rows` computes, from floats ``x [rows, n]``, a channel a row: (lo, hi, zeros, hist, bad row)."""
+    order, finite, limits = ordered_numpy(x), np.isfinite(x), np.iinfo(np.int32)
+    hist = np.bincount((x.view(np.uint32) >> SHIFT).ravel(), minlength=BINS).astype(np.int64)
+    lo, hi = np.where(finite, order, limits.max).min(1), np.where(finite, order, limits.min).max(1)
+    bad = np.flatnonzero(~finite.all(1))
+    return lo, hi, int((x == 0).sum()), hist, int(bad[0]) if bad.size else -1
 
 
 def squared_errors_numpy(

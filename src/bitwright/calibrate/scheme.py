@@ -83,8 +83,8 @@ def rows(values: NDArray[Any], rule: FormatRule, axis: int | None) -> NDArray[np
     """``values`` as float32 ``[channels, n]`` where formats are per channel, else ``[1, n]``."""
     values = np.asarray(values, np.float32)
     if not rule.per_channel or axis is None:
-        return np.ascontiguousarray(values.reshape(1, -1))
-    return np.ascontiguousarray(np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1))
+        return np.require(values.reshape(1, -1), requirements=["C", "A"])
+    return np.require(np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1), requirements=["C", "A"])
 
 
 def choose_by_range(

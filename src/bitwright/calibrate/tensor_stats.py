@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import threading
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -146,6 +147,10 @@ class TensorStats:
         """So that ``sum(parts)`` works, which starts from the integer 0."""
         return self if other == 0 else NotImplemented
 
+    def overall(self) -> TensorStats:
+        """The same without channels, so that it can be added to that of any other tensor."""
+        return replace(self, axis=None, channel_lo=None, channel_hi=None, channel_hist=None)
+
     def channel(self, index: int) -> TensorStats:
         """The statistics of one channel.
 
@@ -274,11 +279,11 @@ class Tally:
 
     def __init__(self, axis: int | None = None, *, channel_hist: bool = False) -> None:
         self._axis, self._wants_hist = axis, channel_hist and axis is not None
-        self._count = self._zeros = 0
-        self._lo, self._hi = np.float32(np.inf), np.float32(-np.inf)
+        self._count = 0
+        self._zeros = np.zeros(1, np.int64)
         self._hist: Counts = np.zeros(BINS, np.int64)
-        self._channel_lo: NDArray[np.float32] | None = None
-        self._channel_hi: NDArray[np.float32] | None = None
+        # Extremes as ordered bits, one per channel (one in all without channels); made when channels are known.
+        self._lo = self._hi = np.empty(0, np.int32)
         self._channel_hist: Counts | None = None
 
     def add(self, x: NDArray[np.float32]) -> int | None:
@@ -287,98 +292,93 @@ class Tally:
         Raises:
             ValueError: if the number of channels differs from the arrays before.
         """
-        x = np.ascontiguousarray(x, np.float32)
-        self._count += x.size
+        from bitwright.calibrate.kernels import channel_histograms, scan_rows
+
+        flags = x.flags
+        if x.dtype != np.float32 or not (flags.c_contiguous and flags.aligned):
+            x = np.require(x, np.float32, ["C", "A"])
         if not x.size:
             return None
-        outer, channels, inner = self._split(x.shape)
-        by_rows = self._axis is not None and inner >= _SHORT_ROW
-        rows = x.reshape(outer * channels, inner) if by_rows else x.reshape(max(len(x), 1) if x.ndim else 1, -1)
-        lo, hi, bad = self._scan(rows)
-        self._lo, self._hi = min(self._lo, lo.min()), max(self._hi, hi.max())
-        if self._axis is not None:
-            if not by_rows:
-                lo, hi = self._column_extremes(x.reshape(outer, channels * inner))
-                self._merge_channels(lo.reshape(channels, inner).min(1), hi.reshape(channels, inner).max(1))
+        self._count += x.size
+        if self._axis is None:
+            if not self._lo.size:
+                self._lo, self._hi = _no_extremes(1)
+            bits = x.reshape(1, -1).view(np.int32)
+            bad = scan_rows(bits, self._lo, self._hi, _tables(), self._hist, self._zeros)
+        else:
+            outer, channels, inner = self._split(x.shape)
+            if inner >= _SHORT_ROW:
+                bits = x.reshape(outer * channels, inner).view(np.int32)
+                bad = scan_rows(bits, self._lo, self._hi, _tables(), self._hist, self._zeros)
             else:
-                self._merge_channels(lo.reshape(outer, channels).min(0), hi.reshape(outer, channels).max(0))
+                bits = x.reshape(1, -1).view(np.int32)
+                bad = scan_rows(bits, *_no_extremes(1), _tables(), self._hist, self._zeros)
+                self._add_columns(x.reshape(outer, channels * inner), inner)
             if self._wants_hist:
-                self._add_channel_hist(x.reshape(outer, channels, inner))
-        return None if bad is None else bad * len(x) // len(rows) if x.ndim else 0
+                if self._channel_hist is None:
+                    self._channel_hist = np.zeros((channels, BINS), np.int64)
+                channel_histograms(x.reshape(outer, channels, inner).view(np.int32), self._channel_hist)
+        if bad < 0 or not x.ndim:
+            return None if bad < 0 else 0
+        return int(np.argmin(np.isfinite(x.reshape(len(x), -1)).all(1)))
 
     def value(self) -> TensorStats:
         """The statistics of everything added so far."""
+        lo, hi = _floats(self._lo, np.inf), _floats(self._hi, -np.inf)
+        channels = self._axis is not None and bool(self._lo.size)
         return TensorStats(
             self._count,
-            self._zeros,
+            int(self._zeros[0]),
             nonfinite_count(self._hist),
-            float(self._lo) + 0.0,  # -0.0 becomes 0.0: which of the two came first must not show
-            float(self._hi) + 0.0,
+            float(lo.min(initial=np.inf)),
+            float(hi.max(initial=-np.inf)),
             self._hist,
-            self._axis if self._channel_lo is not None else None,
-            None if self._channel_lo is None else self._channel_lo + np.float32(0),
-            None if self._channel_hi is None else self._channel_hi + np.float32(0),
+            self._axis if channels else None,
+            lo if channels else None,
+            hi if channels else None,
             self._channel_hist,
         )
 
     def _split(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
-        if self._axis is None or not shape:
-            return 1, 1, int(np.prod(shape))
+        assert self._axis is not None
         axis = self._axis = self._axis % len(shape)
-        return int(np.prod(shape[:axis])), shape[axis], int(np.prod(shape[axis + 1 :]))
+        channels = shape[axis]
+        if not self._lo.size:
+            self._lo, self._hi = _no_extremes(channels)
+        elif len(self._lo) != channels:
+            raise ValueError(f"{channels} channels on axis {axis}, {len(self._lo)} before")
+        return math.prod(shape[:axis]), channels, math.prod(shape[axis + 1 :])
 
-    def _scan(self, rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32], int | None]:
-        """Histogram and zeros; the finite extremes of each row, and the first row that holds a non-finite value."""
-        from bitwright.calibrate.kernels import scan_rows
-
-        if not hasattr(_scratch, "tables"):
-            _scratch.tables = np.zeros((4, BINS), np.uint32)
-        lo, hi = np.empty(len(rows), np.int32), np.empty(len(rows), np.int32)
-        self._zeros += int(scan_rows(rows.view(np.int32), lo, hi, _scratch.tables, self._hist))
-        low, high, bad = _floats(lo), _floats(hi), np.flatnonzero(_beyond(lo, hi))
-        for r in bad:
-            finite = rows[r][np.isfinite(rows[r])]
-            low[r] = finite.min(initial=np.float32(np.inf))
-            high[r] = finite.max(initial=np.float32(-np.inf))
-        return low, high, int(bad[0]) if bad.size else None
-
-    def _column_extremes(self, table: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def _add_columns(self, table: NDArray[np.float32], inner: int) -> None:
+        """Extremes of channels of ``inner`` neighboring columns each."""
         from bitwright.calibrate.kernels import scan_columns
 
-        limits = np.iinfo(np.int32)
-        lo, hi = np.full(table.shape[1], limits.max, np.int32), np.full(table.shape[1], limits.min, np.int32)
+        lo, hi = _no_extremes(table.shape[1])
         scan_columns(table.view(np.int32), lo, hi)
-        low, high, bad = _floats(lo), _floats(hi), np.flatnonzero(_beyond(lo, hi))
-        if bad.size:
-            finite = np.isfinite(table[:, bad])
-            low[bad] = np.where(finite, table[:, bad], np.float32(np.inf)).min(0)
-            high[bad] = np.where(finite, table[:, bad], np.float32(-np.inf)).max(0)
-        return low, high
-
-    def _merge_channels(self, lo: NDArray[np.float32], hi: NDArray[np.float32]) -> None:
-        if self._channel_lo is None or self._channel_hi is None:
-            self._channel_lo, self._channel_hi = lo, hi
-            return
-        if len(lo) != len(self._channel_lo):
-            raise ValueError(f"{len(lo)} channels on axis {self._axis}, {len(self._channel_lo)} before")
-        self._channel_lo, self._channel_hi = np.minimum(self._channel_lo, lo), np.maximum(self._channel_hi, hi)
-
-    def _add_channel_hist(self, x: NDArray[np.float32]) -> None:
-        from bitwright.calibrate.kernels import channel_histograms
-
-        if self._channel_hist is None:
-            self._channel_hist = np.zeros((x.shape[1], BINS), np.int64)
-        channel_histograms(x.view(np.int32), self._channel_hist)
+        np.minimum(self._lo, lo.reshape(-1, inner).min(1), out=self._lo)
+        np.maximum(self._hi, hi.reshape(-1, inner).max(1), out=self._hi)
 
 
-_INFINITY = np.int32(0x7F800000)
+_NOTHING_LO, _NOTHING_HI = np.iinfo(np.int32).max, np.iinfo(np.int32).min
 
 
-def _beyond(lo: NDArray[np.int32], hi: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """Whether ordered extremes reach an infinity or a NaN."""
-    return np.asarray((hi >= _INFINITY) | (lo <= ~_INFINITY), np.bool_)
+def _no_extremes(n: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    return np.full(n, _NOTHING_LO, np.int32), np.full(n, _NOTHING_HI, np.int32)
 
 
-def _floats(order: NDArray[np.int32]) -> NDArray[np.float32]:
-    """The floats that ordered bits stand for: the ordering is its own inverse."""
-    return np.asarray((order ^ ((order >> 31) & np.int32(0x7FFFFFFF))).view(np.float32), np.float32)
+def _tables() -> NDArray[np.uint32]:
+    """The calling thread's scratch."""
+    if not hasattr(_scratch, "tables"):
+        from bitwright.calibrate.kernels import scratch
+
+        _scratch.tables = scratch()
+    return cast(NDArray[np.uint32], _scratch.tables)
+
+
+def _floats(order: NDArray[np.int32], nothing: float) -> NDArray[np.float32]:
+    """The floats that ordered bits stand for (the ordering is its own inverse), -0.0 as 0.0: which of the two came
+    first must not show.
+    """
+    real = (order ^ ((order >> 31) & np.int32(0x7FFFFFFF))).view(np.float32)
+    empty = (order == _NOTHING_LO) | (order == _NOTHING_HI)
+    return np.where(empty, np.float32(nothing), real) + np.float32(0)

@@ -9,6 +9,7 @@ from bitwright.calibrate.kernels import (
     scan_columns,
     scan_rows,
     scan_rows_numpy,
+    scratch,
     squared_errors,
     squared_errors_numpy,
 )
@@ -25,14 +26,19 @@ def test_the_row_kernel_equals_numpy(shape: tuple[int, int]) -> None:
     x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     x[x > 1] = 0
     x.ravel()[: SPECIAL.size] = SPECIAL[: x.size]
-    lo, hi = np.empty(shape[0], np.int32), np.empty(shape[0], np.int32)
-    tables, hist = np.zeros((4, BINS), np.uint32), np.ones(BINS, np.int64)
-    zeros = scan_rows(x.view(np.int32), lo, hi, tables, hist)
-    want_lo, want_hi, want_zeros, want_hist = scan_rows_numpy(x)
-    assert zeros == want_zeros
+    limits = np.iinfo(np.int32)
+    lo, hi = np.full(shape[0], limits.max, np.int32), np.full(shape[0], limits.min, np.int32)
+    tables, hist, zeros = scratch(), np.ones(BINS, np.int64), np.full(1, 5, np.int64)
+    bad = scan_rows(x.view(np.int32), lo, hi, tables, hist, zeros)
+    want_lo, want_hi, want_zeros, want_hist, want_bad = scan_rows_numpy(x)
+    assert zeros[0] - 5 == want_zeros
+    assert bad == want_bad
     np.testing.assert_array_equal(lo, want_lo)
     np.testing.assert_array_equal(hi, want_hi)
     np.testing.assert_array_equal(hist - 1, want_hist)
+    whole_lo, whole_hi = np.full(1, limits.max, np.int32), np.full(1, limits.min, np.int32)
+    scan_rows(x.view(np.int32), whole_lo, whole_hi, tables, hist, zeros)
+    assert (whole_lo[0], whole_hi[0]) == (want_lo.min(), want_hi.max())
     assert not tables.any(), "the scratch must be clean for the next call"
 
 
@@ -179,3 +185,25 @@ def test_halves_of_the_histogram_are_signs() -> None:
     stats = TensorStats.of(np.float32([-2.0]))
     assert stats.counts[HALF:].sum() == 1
     assert stats.signed_counts()[0].sum() == 1
+
+
+def test_statistics_of_tensors_with_other_channels_add_without_them() -> None:
+    a, b = TensorStats.of(np.ones((2, 3)), 1), TensorStats.of(np.zeros((2, 4)), 1)
+    assert (a.overall() + b.overall()).count == 14
+
+
+def test_any_memory_will_do() -> None:
+    want = TensorStats.of(np.arange(12, dtype=np.float32).reshape(3, 4), 1)
+    frozen = np.arange(12, dtype=np.float32).reshape(3, 4)
+    frozen.flags.writeable = False
+    raw = b"x" + frozen.tobytes()
+    unaligned = np.frombuffer(raw, np.float32, 12, 1).reshape(3, 4)
+    for x in (
+        frozen,
+        unaligned,
+        frozen.astype(">f4"),
+        np.asfortranarray(frozen),
+        frozen.astype(np.float16),
+        frozen[::1],
+    ):
+        assert TensorStats.of(x, 1) == want
