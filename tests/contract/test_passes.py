@@ -9,8 +9,8 @@ from importlib.metadata import EntryPoint
 import numpy as np
 import onnx
 import pytest
-import zoo
 
+import zoo
 from bitwright.errors import PassError
 from bitwright.network.load import load
 from bitwright.network.network import Network

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from bitwright.network.network import Network
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -51,3 +53,35 @@ class Removed:
     op: str
     tensor: str
     constant: bool = False
+
+
+def make_layer(net: Network, name: str, nodes: tuple[ir.Node, ...]) -> Layer:
+    """The layer of ``nodes`` (in topological order), whose main node is called ``name``."""
+    from bitwright.network.marks import OP
+
+    inside = {id(node) for node in nodes}
+    main = next(node for node in nodes if node.name == name)
+    inputs: list[str] = []
+    outputs: list[str] = []
+    sources: list[str] = []
+    for node in nodes:
+        sources.extend(net.sources(node))
+        for value in node.inputs:
+            if value is None or value.is_initializer():
+                continue
+            producer = value.producer()
+            if producer is None or (id(producer) not in inside and producer.op_type != "Constant"):
+                inputs.append(str(value.name))
+        for value in node.outputs:
+            uses = value.uses()
+            external = any(id(use.node) not in inside for use in uses)
+            if value.name and (external or value.is_graph_output() or not uses):
+                outputs.append(str(value.name))
+    return Layer(
+        name=name,
+        op=main.metadata_props.get(OP, main.op_type),
+        nodes=nodes,
+        inputs=tuple(dict.fromkeys(inputs)),
+        outputs=tuple(outputs),
+        sources=tuple(dict.fromkeys(sources)),
+    )

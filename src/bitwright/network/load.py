@@ -11,9 +11,10 @@ from bitwright.errors import BadModelFile, BitwrightError, ModelError, printable
 from bitwright.network.batch import bind_inputs, free_batch, is_batchable, with_batch
 from bitwright.network.branches import inline_branches
 from bitwright.network.floats import check_finite, to_float32
+from bitwright.network.marks import check_metadata, restored
 from bitwright.network.names import name_nodes
-from bitwright.network.network import Network, restored
-from bitwright.network.normalize import normalize
+from bitwright.network.network import Network
+from bitwright.network.normalize import explicit_casts, normalize
 from bitwright.network.padding import explicit_pads, resize_by_scales
 from bitwright.network.reading import check_external, read_bytes, read_file, read_proto
 from bitwright.network.shapes import Shape, Shapes, infer_shapes
@@ -100,6 +101,7 @@ def _load(
 
     if model.functions:
         model = common.InlinePass()(model).model
+    check_metadata(model)
     name_nodes(model)
     _detach_initializers(model)
     notes = list(to_float32(model))
@@ -110,6 +112,7 @@ def _load(
     model.ir_version = max(model.ir_version or 0, 10)
     found = inline_branches(model, found, lambda: _infer(model, inputs, where))
     _refuse_subgraphs(model, where)
+    explicit_casts(model, found.types)
     explicit_pads(model, found)
     resize_by_scales(model, found)
     name_nodes(model)

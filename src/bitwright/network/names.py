@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from typing import TYPE_CHECKING
+
+from bitwright.network.marks import SOURCES
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-SOURCES = "bitwright.sources"
+_SCOPES = "pkg.torch.onnx.name_scopes"
 
 
 def name_nodes(model: ir.Model) -> None:
     """Give every node of the main graph a unique name, and remember the file's own name as its source.
 
     Unnamed nodes become ``Conv_3`` (operator and position in the file's order); the second of two equal names gets
-    ``_2``.  Names are data here: nothing is done with them but compare, so ``../../x`` stays as it is.
+    ``_2``; a PyTorch export's nodes get the name of their module.  Names are data here: nothing is done with them but compare, so ``../../x`` stays as it is.
     """
     nodes = list(model.graph)
+    for node in nodes:
+        node.name = _module(node) or node.name
     taken = {node.name for node in nodes if node.name}
     seen: set[str] = set()
     counts: dict[str, int] = {}
@@ -31,6 +36,23 @@ def name_nodes(model: ir.Model) -> None:
         node.name = name
         if SOURCES not in node.metadata_props:
             node.metadata_props[SOURCES] = json.dumps([name])
+
+
+def _module(node: ir.Node) -> str | None:
+    """The module that a PyTorch export says a node comes from: ``stem.conv`` of ``['', 'stem', 'stem.conv', 'conv2d']``.
+
+    It is what the user called the layer, while the node's own name is ``node_conv2d_3``.
+    """
+    text = node.metadata_props.get(_SCOPES)
+    if text is None or SOURCES in node.metadata_props:
+        return None
+    try:
+        scopes = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+    if not isinstance(scopes, list) or len(scopes) < 2 or not isinstance(scopes[-2], str):
+        return None
+    return scopes[-2] or None
 
 
 def fresh(name: str, taken: set[str], counts: dict[str, int] | None = None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,22 +13,15 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from bitwright.errors import UnknownShape, printable
 from bitwright.network.defaults import complete
 from bitwright.network.evaluate import constant_of
-from bitwright.network.layer import Layer, Removed
-from bitwright.network.names import SOURCES, fresh
-from bitwright.network.reading import pieces
+from bitwright.network.layer import Layer, Removed, make_layer
+from bitwright.network.marks import ATTRIBUTES, LAYER, OP, SOURCES
+from bitwright.network.names import fresh
 from bitwright.network.shapes import Shape, infer_shapes
 from bitwright.network.values import stored
 
 if TYPE_CHECKING:
     import onnx_ir as ir
     import onnxruntime
-
-LAYER = "bitwright.layer"
-OP = "bitwright.op"
-ATTRIBUTES = "bitwright.attributes"
-_REMOVED = "bitwright.removed"
-_NOTES = "bitwright.notes"
-_BATCHABLE = "bitwright.batchable"
 
 
 class Network:
@@ -211,35 +203,7 @@ class Network:
             name = node.metadata_props.get(LAYER, str(node.name))
             # A group is ordered by its last node: everything it reads has been made by then.
             groups[name] = [*groups.pop(name, []), node]
-        return tuple(self._layer(name, tuple(nodes)) for name, nodes in groups.items())
-
-    def _layer(self, name: str, nodes: tuple[ir.Node, ...]) -> Layer:
-        inside = {id(node) for node in nodes}
-        main = next(node for node in nodes if node.name == name)
-        inputs: list[str] = []
-        outputs: list[str] = []
-        sources: list[str] = []
-        for node in nodes:
-            sources.extend(self.sources(node))
-            for value in node.inputs:
-                if value is None or value.is_initializer():
-                    continue
-                producer = value.producer()
-                if producer is None or (id(producer) not in inside and producer.op_type != "Constant"):
-                    inputs.append(str(value.name))
-            for value in node.outputs:
-                uses = value.uses()
-                external = any(id(use.node) not in inside for use in uses)
-                if value.name and (external or value.is_graph_output() or not uses):
-                    outputs.append(str(value.name))
-        return Layer(
-            name=name,
-            op=main.metadata_props.get(OP, main.op_type),
-            nodes=nodes,
-            inputs=tuple(dict.fromkeys(inputs)),
-            outputs=tuple(outputs),
-            sources=tuple(dict.fromkeys(sources)),
-        )
+        return tuple(make_layer(self, name, tuple(nodes)) for name, nodes in groups.items())
 
     # ---------------------------------------------------------------- editing, for passes
 
@@ -472,32 +436,10 @@ class Network:
     def fingerprint(self) -> str:
         """SHA-256 over structure and weights, in hex: equal for equal networks, whatever their file is called."""
         if self._fingerprint is None:
-            digest = hashlib.sha256()
-            for text in (self.inputs, self.outputs, [self._shapes.get(name) for name in self.inputs]):
-                digest.update(repr(text).encode())
-            for node in self.model.graph:
-                wires = [[v.name if v is not None else "" for v in ends] for ends in (node.inputs, node.outputs)]
-                digest.update(repr((node.domain, node.op_type, *wires)).encode())
-                for name, value in sorted(self.attributes(node).items()):
-                    plain = (value.dtype.str, value.shape, value.tobytes()) if isinstance(value, np.ndarray) else value
-                    digest.update(repr((name, plain)).encode())
-            for name, value in sorted(self.model.graph.initializers.items()):
-                tensor = value.const_value
-                assert tensor is not None
-                digest.update(repr((name, int(tensor.dtype), tuple(tensor.shape))).encode())
-                for piece in pieces(tensor):
-                    digest.update(np.ascontiguousarray(piece).data if piece.dtype != object else repr(piece).encode())
-            self._fingerprint = digest.hexdigest()
-        return self._fingerprint
+            from bitwright.network.fingerprint import fingerprint
 
-    def metadata(self) -> dict[str, str]:
-        """What a saved file must remember besides the graph."""
-        removed = [[r.name, r.op, r.tensor, r.constant] for r in self.removed]
-        return {
-            _REMOVED: json.dumps(removed),
-            _NOTES: json.dumps(self.notes),
-            _BATCHABLE: json.dumps(self.batchable),
-        }
+            self._fingerprint = fingerprint(self)
+        return self._fingerprint
 
     def save(self, path: str | Path) -> None:
         """Write an .onnx file that any ONNX runtime runs; provenance and layers travel in its metadata.
@@ -537,18 +479,3 @@ class Network:
 
     def __repr__(self) -> str:
         return f"<Network {printable(self.name)}: {len(self.model.graph)} nodes, inputs {self.inputs}>"
-
-
-def restored(model: ir.Model) -> tuple[list[Removed], tuple[str, ...], bool | None]:
-    """What :meth:`Network.metadata` wrote into ``model``; nothing if it is some other file, or was tampered with."""
-    try:
-        removed = [
-            Removed(str(a), str(b), str(c), bool(d)) for a, b, c, d in json.loads(model.metadata_props[_REMOVED])
-        ]
-        notes = tuple(str(n) for n in json.loads(model.metadata_props[_NOTES]))
-        return removed, notes, bool(json.loads(model.metadata_props[_BATCHABLE]))
-    except (KeyError, ValueError, TypeError):
-        return [], (), None
-
-
-__all__ = ["ATTRIBUTES", "LAYER", "OP", "Network", "restored"]

@@ -88,6 +88,18 @@ def normalize(model: ir.Model, shapes: Mapping[str, Shape]) -> None:
                 node.version = None
 
 
+def explicit_casts(model: ir.Model, types: Mapping[str, int]) -> None:
+    """Replace CastLike by Cast, in place, where the type is known: its second input is no data, but looks like it."""
+    import onnx_ir as ir
+
+    for node in model.graph:
+        like = node.inputs[1] if node.op_type == "CastLike" and not node.domain else None
+        if like is not None and str(like.name) in types:
+            node.op_type = "Cast"
+            node.resize_inputs(1)
+            node.attributes["to"] = ir.AttrInt64("to", types[str(like.name)])
+
+
 def graphs(model: ir.Model) -> Iterator[ir.Graph]:
     """The main graph and every subgraph."""
     import onnx_ir as ir

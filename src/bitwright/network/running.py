@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bitwright.errors import ModelError, printable
+from bitwright.network.marks import metadata
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -32,7 +33,7 @@ def _prepared(net: Network, extra_outputs: Sequence[str]) -> ir.Model:
 
     model = net.model.clone()
     graph = model.graph
-    for key, text in net.metadata().items():
+    for key, text in metadata(net).items():
         model.metadata_props[key] = text
     values: dict[str, ir.Value] = {str(v.name): v for v in graph.inputs} | dict(graph.initializers)
     for node in graph:
