@@ -123,7 +123,9 @@ class Builder:
     def _parts(self) -> tuple[dict[str, Any] | list[Any], ...]:
         return (self.buffers, self.tensors, self.steps, self.learnables, self.notes, self._taken)
 
-    def params(self, params: Mapping[str, NDArray[np.int64]], axis_shape: Sequence[int] | None = None) -> dict[str, str]:
+    def params(
+        self, params: Mapping[str, NDArray[np.int64]], axis_shape: Sequence[int] | None = None
+    ) -> dict[str, str]:
         """Store an expression's constants; with ``axis_shape`` each 1-d constant is reshaped to broadcast."""
         return {
             key: self.tensor(key, np.reshape(value, axis_shape) if axis_shape and value.ndim == 1 else value)
@@ -147,7 +149,9 @@ class Builder:
         self.step(Map(expr=expr, params=self.params(params or {})), inputs, [out], suffix)
         return out
 
-    def move(self, source: Buffer | Sequence[Buffer], motions: Sequence[Motion], *, tensor: str | None = None) -> Buffer:
+    def move(
+        self, source: Buffer | Sequence[Buffer], motions: Sequence[Motion], *, tensor: str | None = None
+    ) -> Buffer:
         """Add a step that only moves elements; the result has the format of the source."""
         sources = [source] if isinstance(source, Buffer) else list(source)
         shape = moved_shape([s.shape for s in sources], motions)

@@ -83,7 +83,8 @@ class Contract:
         axes: One per spatial axis.
         input_zero: Zero point of the input.
         epilogue: Accumulator → output.
-        acc_lo: Proven lowest accumulator over all channels.
+        acc_lo: Proven lowest partial sum over all channels, whatever the order of summation and wherever the bias is
+            added; at most 0.
         acc_hi: Proven highest.
     """
 
