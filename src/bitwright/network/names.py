@@ -11,6 +11,13 @@ from bitwright.network.marks import SOURCES
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+# What exporters write around a layer to compute shapes and types.
+_HELPERS = frozenset(
+    {
+        "Shape", "Size", "Constant", "ConstantOfShape", "Gather", "Cast", "CastLike", "Expand", "Concat", "Unsqueeze",
+        "Squeeze", "Slice", "Reshape", "Identity", "Transpose",
+    }
+)  # fmt: skip
 _SCOPES = "pkg.torch.onnx.name_scopes"
 
 
@@ -21,8 +28,7 @@ def name_nodes(model: ir.Model) -> None:
     ``_2``; a PyTorch export's nodes get the name of their module.  Names are data here: nothing is done with them but compare, so ``../../x`` stays as it is.
     """
     nodes = list(model.graph)
-    for node in nodes:
-        node.name = _module(node) or node.name
+    _take_module_names(nodes)
     taken = {node.name for node in nodes if node.name}
     seen: set[str] = set()
     counts: dict[str, int] = {}
@@ -36,6 +42,19 @@ def name_nodes(model: ir.Model) -> None:
         node.name = name
         if SOURCES not in node.metadata_props:
             node.metadata_props[SOURCES] = json.dumps([name])
+
+
+def _take_module_names(nodes: list[ir.Node]) -> None:
+    """Each module's name goes to its first node that computes something; its others are called ``module.Shape``."""
+    modules: dict[str, list[ir.Node]] = {}
+    for node in nodes:
+        module = _module(node)
+        if module is not None:
+            modules.setdefault(module, []).append(node)
+    for module, members in modules.items():
+        main = next((node for node in members if node.op_type not in _HELPERS), members[0])
+        for node in members:
+            node.name = module if node is main else f"{module}.{node.op_type}"
 
 
 def _module(node: ir.Node) -> str | None:

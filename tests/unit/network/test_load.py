@@ -461,6 +461,16 @@ class TestHostileNames:
         inputs = zoo.feeds(model)
         np.testing.assert_allclose(again.session().run(None, inputs)[0], zoo.run(model, inputs)[0], rtol=1e-5)
 
+    def test_names_of_pytorch_modules(self) -> None:
+        g = zoo.Graph("modules")
+        x = g.input("x", ["N", 3, 4, 4])
+        x = g.relu(g.conv(g.node("Identity", x, name="node_1"), 3, 3))
+        scopes = ["['', 'stem', 'stem.conv', 'identity']", "['', 'stem', 'stem.conv', 'conv2d']", "[__import__('os')]"]
+        for node, text in zip(g.nodes, scopes, strict=True):
+            node.metadata_props.add(key="pkg.torch.onnx.name_scopes", value=text)
+        model = g.build(x)
+        assert [n.name for n in load(model).nodes()] == ["stem.conv.Identity", "stem.conv", model.graph.node[2].name]
+
     def test_many_equal_names_are_quick(self) -> None:
         g = zoo.Graph("equal")
         x = g.input("x", ["N", 3])
