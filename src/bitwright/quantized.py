@@ -128,14 +128,9 @@ class Quantized:
         """The calibration that it was made from, if the file carries it."""
         if self.artefact.calibration is None:
             return None
-        import tempfile
+        from bitwright.calibrate.file import statistics_from_bytes
 
-        from bitwright.calibrate.file import load_statistics
-
-        with tempfile.TemporaryDirectory(prefix="bitwright-") as folder:
-            path = Path(folder) / "calibration.bwcal"
-            path.write_bytes(self.artefact.calibration)
-            return load_statistics(path)
+        return statistics_from_bytes(self.artefact.calibration)
 
     @property
     def input_tensors(self) -> tuple[str, ...]:

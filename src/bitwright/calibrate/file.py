@@ -7,6 +7,7 @@ before unpacking, every length and number before use.
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -16,7 +17,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +46,20 @@ def save_statistics(statistics: Statistics, path: str | Path) -> None:
         CalibrationError: if the file cannot be written.
     """
     path = Path(path)
+    data = statistics_bytes(statistics)
+    try:
+        _write(path, data)
+    except OSError as error:
+        raise CalibrationError(
+            f"The calibration cannot be written to {printable(path)}: {error.strerror or error}. Nothing was left "
+            "behind; free some space, or choose another place."
+        ) from error
+
+
+def statistics_bytes(statistics: Statistics) -> bytes:
+    """The content of a ``.bwcal`` file; equal statistics make equal bytes."""
+    from safetensors.numpy import save
+
     arrays: dict[str, NDArray[Any]] = {}
     document: dict[str, Any] = {
         "format": FORMAT,
@@ -59,26 +74,20 @@ def save_statistics(statistics: Statistics, path: str | Path) -> None:
             _described(name, stats, f"{kind}.{i}", arrays)
             for i, (name, stats) in enumerate(getattr(statistics, kind).items())
         ]
-    try:
-        _write(path, json.dumps(document, allow_nan=False).encode(), arrays)
-    except OSError as error:
-        raise CalibrationError(
-            f"The calibration cannot be written to {printable(path)}: {error.strerror or error}. Nothing was left "
-            "behind; free some space, or choose another place."
-        ) from error
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for entry, data in ((JSON, json.dumps(document, allow_nan=False).encode()), (ARRAYS, save(arrays))):
+            info = zipfile.ZipInfo(entry, (1980, 1, 1, 0, 0, 0))
+            info.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(info, data)
+    return stream.getvalue()
 
 
-def _write(path: Path, text: bytes, arrays: dict[str, NDArray[Any]]) -> None:
-    from safetensors.numpy import save
-
+def _write(path: Path, data: bytes) -> None:
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-                for entry, data in ((JSON, text), (ARRAYS, save(arrays))):
-                    info = zipfile.ZipInfo(entry, (1980, 1, 1, 0, 0, 0))
-                    info.compress_type = zipfile.ZIP_DEFLATED
-                    archive.writestr(info, data)
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         Path(name).chmod(0o666 & ~_umask())
@@ -136,9 +145,17 @@ def load_statistics(path: str | Path) -> Statistics:
     Raises:
         BadModelFile: if it is missing, damaged, of another kind or version, or would unpack to an absurd size.
     """
-    path = Path(path)
+    return _loaded(Path(path), path)
+
+
+def statistics_from_bytes(data: bytes, name: str = "(the calibration in the file)") -> Statistics:
+    """The inverse of :func:`statistics_bytes`; ``name`` stands in errors.  Raises as :func:`load_statistics`."""
+    return _loaded(Path(name), io.BytesIO(data))
+
+
+def _loaded(path: Path, content: str | Path | IO[bytes]) -> Statistics:
     try:
-        text, data = _unpacked(path)
+        text, data = _unpacked(path, content)
         document = json.loads(text)
         if not isinstance(document, dict) or document.get("format") != FORMAT:
             raise _bad(path, "is no calibration of bitwright")
@@ -162,8 +179,8 @@ def _bad(path: Path, why: str) -> BadModelFile:
     return BadModelFile(f"{printable(path)} {why}. Calibrate again to make a new one.", path=str(path))
 
 
-def _unpacked(path: Path) -> tuple[bytes, bytes]:
-    with zipfile.ZipFile(path) as archive:
+def _unpacked(path: Path, content: str | Path | IO[bytes]) -> tuple[bytes, bytes]:
+    with zipfile.ZipFile(content) as archive:
         entries = {info.filename: info for info in archive.infolist()}
         if set(entries) != {JSON, ARRAYS}:
             raise _bad(path, "is no calibration of bitwright")

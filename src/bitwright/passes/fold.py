@@ -81,6 +81,22 @@ class Fold:
             return f"weights ×{self.factor:.3g}, {_bits(-lost)} gained in channels that are not scaled"
         return f"weights ×{self.factor:.3g}, no bits lost"
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain values: the ranges, what they cost, and the sentence."""
+        return {
+            "layer": self.layer,
+            "kind": self.kind,
+            "sources": list(self.sources),
+            "before": list(self.before),
+            "after": list(self.after),
+            "factor": self.factor,
+            "bits_lost": self.bits_lost,
+            "worst_channel": self.worst_channel,
+            "worst_scale": self.worst_scale,
+            "channel_bits_lost": [int(b) for b in self.channel_bits_lost],
+            "text": self.text,
+        }
+
 
 def sentence(folds: tuple[Fold, ...]) -> str:
     """One sentence for the folds of one layer: ``conv1: weights ×11.4, 3 bits lost ...; bias 10 bits``."""

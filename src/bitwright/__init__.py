@@ -1,0 +1,70 @@
+"""bitwright: quantize neural networks to integers, and measure them in the very integers the hardware will compute.
+
+The public API and nothing else.  What is named here is loaded when it is first used, so that ``import bitwright`` costs
+next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bitwright import errors
+    from bitwright.api import Calibration, Model, calibrate, load, quantize, validate
+    from bitwright.comparing import compare
+    from bitwright.detailing import details
+    from bitwright.inspection import inspect
+    from bitwright.quantized import Quantized
+    from bitwright.targets.target import Target, list_targets, load_target
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Calibration",
+    "Model",
+    "Quantized",
+    "Target",
+    "__version__",
+    "calibrate",
+    "compare",
+    "details",
+    "errors",
+    "inspect",
+    "list_targets",
+    "load",
+    "load_target",
+    "quantize",
+    "validate",
+]
+
+# Public name → the module that has it.
+_HOMES = {
+    "Calibration": "api",
+    "Model": "api",
+    "Quantized": "quantized",
+    "Target": "targets.target",
+    "calibrate": "api",
+    "compare": "comparing",
+    "details": "detailing",
+    "inspect": "inspection",
+    "list_targets": "targets.target",
+    "load": "api",
+    "load_target": "targets.target",
+    "quantize": "api",
+    "validate": "api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "errors":
+        return import_module("bitwright.errors")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'bitwright' has no attribute {name!r}")
+    value = getattr(import_module(f"bitwright.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
