@@ -21,9 +21,14 @@ class Constants(TypedDict):
     biases: dict[str, TensorStats]
 
 
+def is_linear(layer: Layer) -> bool:
+    """Whether the layer multiplies by weights."""
+    return layer.op in LINEAR
+
+
 def constant_inputs(net: Network, layer: Layer) -> tuple[str | None, str | None]:
     """Names of the constant weights and bias of a layer that has them, else None."""
-    if layer.op not in LINEAR:
+    if not is_linear(layer):
         return None, None
     names = [str(v.name) if v is not None and net.is_constant(str(v.name)) else None for v in layer.main.inputs]
     names += [None] * (3 - len(names))
