@@ -126,7 +126,7 @@ def _lower_layer(
     buffers: dict[str, Buffer],
 ) -> str:
     """Emit the steps of one layer; returns why it has no integer form, or nothing."""
-    assert layer.operator is not None  # noqa: S101  (a layer without a declaration has a reason)
+    assert layer.operator is not None  # a layer without a declaration has a reason
     inputs: list[Input] = [buffers[x] if isinstance(x, str) else x for x in layer.inputs]
     site = Site(
         layer=layer.name,

@@ -306,7 +306,7 @@ def from_rows(rows: Sequence[Sequence[str | int]]) -> Expr:
         raise ValueError("an expression needs at least one row")
     for row in rows:
         try:
-            nodes.append(_from_row(Op(row[0]), row[1:], nodes))
+            nodes.append(_from_row(Op(str(row[0])), row[1:], nodes))
         except (IndexError, TypeError, OverflowError, ZeroDivisionError) as error:
             raise ValueError(f"row {len(nodes)} of an expression is not one of ours: {error}") from error
     return nodes[-1]

@@ -144,7 +144,7 @@ class Format:
         with np.errstate(over="ignore"):  # beyond every float is beyond the format too
             q = round_real(x / self.along(self.scale, x.ndim), rounding) + self.along(self.zero_point, x.ndim)
         if self.bits <= 53:
-            return np.clip(q, self.lo, self.hi).astype(self.dtype)
+            return np.asarray(np.clip(q, self.lo, self.hi).astype(self.dtype))
         # The highest code is no float64, and the float next to it does not fit the integer.
         top = np.nextafter(float(self.hi), 0)
         return np.where(q > top, self.dtype.type(self.hi), np.clip(q, self.lo, top).astype(self.dtype))
@@ -209,7 +209,7 @@ def classify(x: ArrayLike, format: Format, rounding: Rounding = Rounding.HALF_AW
         [CLASSES.index("overflow"), CLASSES.index("exact"), CLASSES.index("underflow")],
         CLASSES.index("precision loss"),
     )
-    return np.asarray(CLASSES)[which]
+    return np.asarray(np.asarray(CLASSES)[which], np.str_)
 
 
 Scaling = Literal["power-of-two", "multiplier"]

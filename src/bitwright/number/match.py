@@ -141,5 +141,7 @@ def emulate(found: ShiftDown | Float32, acc: Ints, channel: int = 0) -> Ints:
     else:
         multiplier = np.atleast_1d(found.multiplier)[channel if found.multiplier.ndim else 0]
         product = (acc.astype(np.float32) * multiplier).astype(np.float64)
-        real = np.rint(product) if found.even else np.where(product < 0, -np.floor(0.5 - product), np.floor(product + 0.5))
-    return np.clip(real + found.zero, found.lo, found.hi).astype(np.int64)
+        real = (
+            np.rint(product) if found.even else np.where(product < 0, -np.floor(0.5 - product), np.floor(product + 0.5))
+        )
+    return np.asarray(np.clip(real + found.zero, found.lo, found.hi), np.int64)

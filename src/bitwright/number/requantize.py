@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -126,7 +127,7 @@ def _float32(x: Expr, ratio: NDArray[np.float64], arithmetic: Arithmetic, prefix
     return Scaled(y, {name: bits}, np.asarray(single, np.float64))
 
 
-def _used(y: Expr, params: dict[str, NDArray[np.int64]], ratio: NDArray[np.float64]) -> Scaled:
+def _used(y: Expr, params: dict[str, NDArray[np.int64]], ratio: NDArray[Any]) -> Scaled:
     names = set(y.variables())
     return Scaled(y, {k: v for k, v in params.items() if k in names}, np.asarray(ratio, np.float64))
 
@@ -183,7 +184,9 @@ def bound_by_parameters(
         corners = [np.asarray(apply(x, y)) for x in a for y in b]
         return np.minimum.reduce(corners), np.maximum.reduce(corners)
 
-    table = {op: combine for op in Op if op not in (Op.CONST, Op.VAR)}
+    table: dict[Op, Callable[[Expr, Interval, Interval], Interval]] = {
+        op: combine for op in Op if op not in (Op.CONST, Op.VAR)
+    }
     lo, hi = evaluate(expr, leaf, table)
     lo, hi = np.broadcast_arrays(lo, hi)
     return lo.astype(np.int64), hi.astype(np.int64)

@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from bitwright.number.expr import Expr, const, maximum, minimum, round_shift, var
 from bitwright.number.format import Floats, Rounding
-from bitwright.number.requantize import Scaled, integer_multiplier, parameter, rescale
-from bitwright.ops.operator import NoIntegerForm, Operator, Site, element, finish
+from bitwright.number.requantize import Scaled, parameter, rescale
+from bitwright.ops.operator import NoIntegerForm, Operator, Result, Site, element, finish
 from bitwright.program.builder import Builder
 from bitwright.program.forms import Reshape
 from bitwright.program.program import Buffer
 
-CONSTANT_BITS = 16  # headroom of a constant operand over the finest step, in common-shift sums
+CONSTANT_BITS = 16  # a constant addend keeps at least this many bits below the output's step
+FACTOR_BITS = 15  # magnitude bits of the largest constant factor
 
 
 def same_rank(build: Builder, buffer: Buffer, rank: int) -> Buffer:
@@ -43,7 +44,7 @@ def lower_sum(site: Site, build: Builder, signs: Sequence[int]) -> Sequence[Buff
             constants.append((np.asarray(value, np.float64), sign))
     if not terms:
         raise NoIntegerForm("none of its operands is computed by the network")
-    offset = _offset(constants, rank)
+    offset = _within_reach(_offset(constants, rank), site)
     if method == "tflite" and len(terms) == 2 and not constants:
         scaled = _sum_tflite(site, terms)
     elif method == "shift":
@@ -63,6 +64,15 @@ def _offset(constants: Sequence[tuple[Floats, int]], rank: int) -> Floats | None
     if total.ndim and total.shape[0] != 1 and total.ndim == rank:
         raise NoIntegerForm("its constant operand differs from sample to sample")
     return total if total.ndim == 0 else total.reshape((1,) * (rank - total.ndim) + total.shape)
+
+
+def _within_reach(offset: Floats | None, site: Site) -> Floats | None:
+    """The constant, cut where the sum saturates whatever the other operands are (masks of -1e9 or -inf)."""
+    if offset is None:
+        return None
+    ranges = [b.format.real_range for b in site.buffers] + [site.result.format.real_range] * 2
+    reach = float(sum(max(abs(float(lo)), abs(float(hi))) for lo, hi in ranges))
+    return np.clip(offset, -reach, reach)
 
 
 def _constant(offset: Floats | None, step: float) -> Expr:
@@ -109,7 +119,7 @@ def _sum_common(site: Site, terms: Sequence[tuple[Expr, float, int]], offset: Fl
     """``(sum x_i * M_i + constant + half) >> n``: fixed-point multipliers with one common shift, one rounding."""
     output = float(site.result.format.scale)
     largest = max(step / output for _, step, _ in terms)
-    shift = 20 - math.ceil(math.log2(largest))
+    shift = min(20 - math.ceil(math.log2(largest)), 62)
     total = _constant(offset, output / 2.0**shift)
     for x, step, sign in terms:
         multiplier = round(step / output * 2.0**shift)
@@ -117,7 +127,7 @@ def _sum_common(site: Site, terms: Sequence[tuple[Expr, float, int]], offset: Fl
     if shift < 0:
         return _with_constant(total << -shift, offset, output / 2.0**shift)
     rounding = site.rule.rounding or Rounding.HALF_UP
-    return _with_constant(round_shift(total, min(shift, 62), rounding), offset, output / 2.0**shift)
+    return _with_constant(round_shift(total, shift, rounding), offset, output / 2.0**shift)
 
 
 def _sum_tflite(site: Site, terms: Sequence[tuple[Expr, float, int]]) -> Scaled:
@@ -149,21 +159,20 @@ def lower_product(site: Site, build: Builder) -> Sequence[Buffer]:
         inputs = [a] if a.name == b.name else [a, b]
         out = build.buffer(site.result.shape, site.result.format, tensor=site.result.tensor)
         return [build.map(scaled.expr, inputs, out, scaled.params)]
+    if not site.buffers:
+        raise NoIntegerForm("none of its operands is computed by the network")
     source = same_rank(build, site.buffers[0], rank)
     constant = next(np.asarray(v, np.float64) for v in site.inputs if not isinstance(v, Buffer) and v is not None)
     return [scaled_by_constant(site, build, source, constant)]
 
 
 def scaled_by_constant(site: Site, build: Builder, source: Buffer, constant: Floats) -> Buffer:
-    """``source * constant``, the constant held in 16 bits (power-of-two targets) or as multipliers."""
+    """``source * constant``, the constant in 16 bits over a power of two that its largest element decides."""
     rank = len(site.result.shape)
     if constant.ndim and constant.ndim == rank and constant.shape[0] != 1:
         raise NoIntegerForm("its constant operand differs from sample to sample")
     x = element(source, "x0") - int(source.format.zero_point)
-    largest = float(np.abs(constant).max(initial=0.0))
-    step = 2.0 ** (math.ceil(math.log2(largest)) - 15) if largest > 0 else 1.0
-    codes = np.clip(np.rint(constant / step), -32768, 32767).astype(np.int64)
-    codes = codes.reshape((1,) * (rank - codes.ndim) + codes.shape) if codes.ndim else codes
+    codes, step = factor_codes(constant, rank)
     ratio = np.asarray(float(source.format.scale) * step / float(site.result.format.scale))
     scaled = rescale(x * parameter("factor", codes), ratio, site.arithmetic)
     params = dict(scaled.params) | ({"factor": codes} if codes.ndim else {})
@@ -172,15 +181,34 @@ def scaled_by_constant(site: Site, build: Builder, source: Buffer, constant: Flo
     return build.map(scaled.expr, [source], out, scaled.params)
 
 
+def factor_codes(constant: Floats, rank: int) -> tuple[NDArray[np.int64], float]:
+    """Constant factors as integers of at most ``FACTOR_BITS`` magnitude bits and their step, a power of two.
+
+    Powers of two are exact.  The error of any factor is at most half of 2^-14 of the largest.
+
+    Args:
+        constant: Real factors.
+        rank: Axes of the tensor that they multiply; ones are put in front so that they broadcast.
+    """
+    largest = float(np.abs(constant).max(initial=0.0))
+    step = math.ldexp(1.0, math.frexp(largest)[1] - FACTOR_BITS) if largest > 0 else 1.0
+    limit = (1 << FACTOR_BITS) - 1
+    codes = np.clip(np.rint(constant / step), -limit, limit).astype(np.int64)
+    return codes.reshape((1,) * (rank - codes.ndim) + codes.shape) if codes.ndim else codes, step
+
+
 def lower_add(site: Site, build: Builder) -> Sequence[Buffer]:
+    """Add and Sum of any number of tensors and constants."""
     return lower_sum(site, build, [1] * len(site.inputs))
 
 
 def lower_sub(site: Site, build: Builder) -> Sequence[Buffer]:
+    """Sub; either operand may be constant."""
     return lower_sum(site, build, [1, -1])
 
 
 def lower_div(site: Site, build: Builder) -> Sequence[Buffer]:
+    """Div by a constant, as a multiplication."""
     divisor = site.constant(1)
     if (np.asarray(divisor) == 0).any():
         raise NoIntegerForm("it divides by zero")
@@ -197,12 +225,13 @@ def lower_identity(site: Site, build: Builder) -> Sequence[Buffer]:
     return [requantized(site, build, source)]
 
 
-def requantized(site: Site, build: Builder, source: Buffer) -> Buffer:
-    """``source`` in the result's format, clamped by the site's activation."""
+def requantized(site: Site, build: Builder, source: Buffer, out: Buffer | None = None) -> Buffer:
+    """``source`` in the format of ``out`` (by default a new buffer for the result), clamped by the site's activation."""
+    out = out or build.buffer(site.result.shape, site.result.format, tensor=site.result.tensor)
     x = element(source, "x0") - int(source.format.zero_point)
-    ratio = np.asarray(float(source.format.scale) / float(site.result.format.scale))
-    scaled = finish(Scaled(x) if ratio == 1.0 else rescale(x, ratio, site.arithmetic), site.result, site.clamp)
-    out = build.buffer(site.result.shape, site.result.format, tensor=site.result.tensor)
+    ratio = np.asarray(float(source.format.scale) / float(out.format.scale))
+    result = Result(tensor=site.result.tensor, shape=out.shape, format=out.format)
+    scaled = finish(Scaled(x) if ratio == 1.0 else rescale(x, ratio, site.arithmetic), result, site.clamp)
     return build.map(scaled.expr, [source], out, scaled.params)
 
 
@@ -215,11 +244,7 @@ def lower_prelu(site: Site, build: Builder) -> Sequence[Buffer]:
     x = element(source, "x0") - int(source.format.zero_point)
     base = float(source.format.scale) / float(site.result.format.scale)
     positive = rescale(maximum(x, 0), np.asarray(base), site.arithmetic, "up_")
-    multiplier, shift = integer_multiplier(np.maximum(np.abs(slope).max(), 2.0**-20), 15)
-    step = 2.0 ** -float(shift)
-    codes = np.clip(np.rint(slope / step), -(1 << 15), (1 << 15)).astype(np.int64)
-    del multiplier
-    codes = codes.reshape((1,) * (rank - codes.ndim) + codes.shape) if codes.ndim else codes
+    codes, step = factor_codes(slope, rank)
     sloped = minimum(x, 0) * parameter("slope", codes)
     negative = rescale(sloped, np.asarray(base * step), site.arithmetic, "down_")
     params = {**positive.params, **negative.params} | ({"slope": codes} if codes.ndim else {})
@@ -244,7 +269,10 @@ def lower_extreme(site: Site, build: Builder) -> Sequence[Buffer]:
             buffers.append(aligned)
             term, params = scaled.expr, {**params, **scaled.params}
         else:
-            codes = np.asarray(np.rint(np.asarray(value, np.float64) / float(site.result.format.scale)), np.int64)
+            # What lies outside the output's format saturates anyway; infinities are common here.
+            ends = site.result.format.real_range
+            inside = np.clip(np.asarray(value, np.float64), float(ends[0]), float(ends[1]))
+            codes = np.asarray(np.rint(inside / float(site.result.format.scale)), np.int64)
             codes = codes.reshape((1,) * (rank - codes.ndim) + codes.shape) if codes.size > 1 else codes.reshape(())
             term = parameter(f"c{i}", codes)
             params |= {f"c{i}": codes} if codes.ndim else {}
@@ -257,11 +285,19 @@ def lower_extreme(site: Site, build: Builder) -> Sequence[Buffer]:
 
 
 OPERATORS = (
-    Operator(types=("Add", "Sum"), summary="terms aligned, added, rounded once (method of the target)", lower=lower_add),
+    Operator(
+        types=("Add", "Sum"), summary="terms aligned, added, rounded once (method of the target)", lower=lower_add
+    ),
     Operator(types=("Sub",), summary="as Add, the second term negative", lower=lower_sub),
     Operator(types=("Mul",), summary="product, requantized", lower=lower_product),
     Operator(types=("Div",), summary="multiplication by the reciprocal of a constant", lower=lower_div),
-    Operator(types=("Relu", "Clip", "Identity"), summary="requantized where formats differ, clamped", lower=lower_identity),
-    Operator(types=("PRelu",), summary="positive part, and slope times negative part, each requantized", lower=lower_prelu),
-    Operator(types=("Min", "Max"), summary="operands requantized to the output's format, compared", lower=lower_extreme),
+    Operator(
+        types=("Relu", "Clip", "Identity"), summary="requantized where formats differ, clamped", lower=lower_identity
+    ),
+    Operator(
+        types=("PRelu",), summary="positive part, and slope times negative part, each requantized", lower=lower_prelu
+    ),
+    Operator(
+        types=("Min", "Max"), summary="operands requantized to the output's format, compared", lower=lower_extreme
+    ),
 )

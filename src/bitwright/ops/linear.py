@@ -159,14 +159,41 @@ def accumulator_bounds(
     return bias + positive * lo + negative * hi, bias + positive * hi + negative * lo
 
 
+def partial_bounds(weights: NDArray[np.int64], bias: NDArray[np.int64], source: Buffer, zero: int) -> tuple[int, int]:
+    """Proven interval of every partial sum of every accumulator, whatever the order, the bias first, last or apart.
+
+    Wider than :func:`accumulator_bounds` where products cannot be zero: what is added later may take back what was
+    added before, and a machine (or a float that stands in for one) must hold what is in between.
+
+    Args:
+        weights: ``[out, in/groups, *taps]``.
+        bias: ``[out]`` in accumulator steps.
+        source: The input, with its proven range.
+        zero: Its zero point.
+    """
+    lo, hi = min(source.lo - zero, 0), max(source.hi - zero, 0)
+    flat = weights.reshape(len(weights), -1)
+    positive = np.maximum(flat, 0).sum(1)
+    negative = np.minimum(flat, 0).sum(1)
+    lows = np.minimum(bias, 0) + positive * lo + negative * hi
+    highs = np.maximum(bias, 0) + positive * hi + negative * lo
+    return int(lows.min()), int(highs.max())
+
+
 def contract(
-    site: Site, build: Builder, source: Buffer, weights: Floats, bias: Floats | None, groups: int, axes: tuple[Axis, ...]
+    site: Site,
+    build: Builder,
+    source: Buffer,
+    weights: Floats,
+    bias: Floats | None,
+    groups: int,
+    axes: tuple[Axis, ...],
 ) -> Buffer:
     """Emit the contraction of ``source`` with ``weights`` ``[out, in/groups, *taps]`` and its epilogue."""
     if source.format.axis is not None:
         raise NoIntegerForm("its input has a scale per channel")
     integers = integer_weights(site, weights)
-    assert site.weight is not None  # noqa: S101  (integer_weights refused None)
+    assert site.weight is not None  # integer_weights refused None
     outputs = len(integers)
     step = np.asarray(source.format.scale * site.weight.scale, np.float64)
     zero = int(source.format.zero_point)
@@ -174,10 +201,11 @@ def contract(
     biases, stored = accumulator_bias(site, np.zeros(outputs) if real_bias is None else real_bias, step)
     may_miss = any(a.before or a.after or a.spread > 1 for a in axes)
     lows, highs = accumulator_bounds(integers, biases, source, zero, may_miss=may_miss)
-    acc_lo, acc_hi = int(lows.min()), int(highs.max())
+    acc_lo, acc_hi = partial_bounds(integers, biases, source, zero)
     check_accumulator(site, build, acc_lo, acc_hi)
     ratio = step / float(site.result.format.scale)
-    scaled = finish(rescale(var("acc", acc_lo, acc_hi), ratio, site.arithmetic), site.result, site.clamp)
+    acc = var("acc", int(lows.min()), int(highs.max()))
+    scaled = finish(rescale(acc, ratio, site.arithmetic), site.result, site.clamp)
     out_lo, out_hi = bound_by_parameters(scaled.expr, scaled.params, {"acc": (lows, highs)})
     size = [axis.outputs(n) for axis, n in zip(axes, source.shape[2:], strict=True)]
     if any(n <= 0 for n in size):
@@ -220,6 +248,7 @@ def check_accumulator(site: Site, build: Builder, lo: int, hi: int) -> None:
 
 
 def lower_conv(site: Site, build: Builder) -> Sequence[Buffer]:
+    """Conv with constant weights and bias, any number of spatial axes."""
     source, weights = site.data(0), np.asarray(site.constant(1), np.float64)
     axes = conv_axes(site.attributes, weights.shape[2:], source.shape[2:])
     groups = int(site.attributes.get("group") or 1)
@@ -227,14 +256,16 @@ def lower_conv(site: Site, build: Builder) -> Sequence[Buffer]:
 
 
 def lower_conv_transpose(site: Site, build: Builder) -> Sequence[Buffer]:
+    """ConvTranspose with constant weights and bias, as a convolution of the spread-out input."""
     source, weights = site.data(0), np.asarray(site.constant(1), np.float64)
     axes = transposed_axes(site.attributes, weights.shape[2:], source.shape[2:])
     groups = int(site.attributes.get("group") or 1)
-    weights = transposed_weights(weights, site.attributes)
-    return [contract(site, build, source, weights, site.optional_constant(2), groups, axes)]
+    turned = transposed_weights(weights, site.attributes)
+    return [contract(site, build, source, turned, site.optional_constant(2), groups, axes)]
 
 
 def lower_gemm(site: Site, build: Builder) -> Sequence[Buffer]:
+    """Gemm with constant second and third operands; alpha and beta go into them."""
     if site.attributes.get("transA"):
         raise NoIntegerForm("its first operand is transposed")
     weights = gemm_weights(np.asarray(site.constant(1), np.float64), site.attributes)
@@ -248,6 +279,7 @@ def lower_gemm(site: Site, build: Builder) -> Sequence[Buffer]:
 
 
 def lower_matmul(site: Site, build: Builder) -> Sequence[Buffer]:
+    """MatMul of a tensor of any rank with a constant matrix on the right."""
     weights = np.asarray(site.constant(1), np.float64)
     if weights.ndim != 2:
         raise NoIntegerForm(f"its constant has {weights.ndim} axes; 2 are supported")
@@ -262,8 +294,8 @@ def lower_matmul(site: Site, build: Builder) -> Sequence[Buffer]:
     places = int(np.prod(outer))
     turned = build.move(source, [Reshape((1, places, depth)), Transpose((0, 2, 1))])
     inner = contract(site, build, turned, rows[:, :, None], None, 1, (Axis(),))
-    back = [Transpose((0, 2, 1)), Reshape((1, *outer, len(rows)))]
-    return [build.move(inner, back, tensor=site.result.tensor)]
+    back = Reshape((1, *outer, len(rows)))
+    return [build.move(inner, [Transpose((0, 2, 1)), back], tensor=site.result.tensor)]
 
 
 OPERATORS = (

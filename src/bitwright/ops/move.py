@@ -18,18 +18,8 @@ def in_format(site: Site, build: Builder, source: Buffer, result: Result) -> Buf
     """``source`` in the result's format: itself, or requantized at the input."""
     if source.format == result.format:
         return source
-    inner = Result(tensor=f"{source.name}.requantized", shape=source.shape, format=result.format)
-    local = Site(
-        layer=site.layer,
-        op="Identity",
-        attributes={},
-        inputs=(source,),
-        outputs=(inner,),
-        clamp=None,
-        rule=site.rule,
-        arithmetic=site.arithmetic,
-    )
-    return requantized(local, build, source)
+    inner = build.buffer(source.shape, result.format, stem=f"{source.name}.requantized")
+    return requantized(site, build, source, inner)
 
 
 def moved(site: Site, build: Builder, motions: Sequence[Motion], index: int = 0) -> Buffer:
@@ -42,16 +32,19 @@ def moved(site: Site, build: Builder, motions: Sequence[Motion], index: int = 0)
 
 
 def lower_reshape(site: Site, build: Builder) -> Sequence[Buffer]:
+    """Operators that change the shape and nothing else."""
     return [moved(site, build, [Reshape(site.result.shape)])]
 
 
 def lower_transpose(site: Site, build: Builder) -> Sequence[Buffer]:
+    """Transpose."""
     rank = len(site.data().shape)
     order = tuple(int(i) for i in site.attributes.get("perm") or reversed(range(rank)))
     return [moved(site, build, [Transpose(order)])]
 
 
 def lower_concat(site: Site, build: Builder) -> Sequence[Buffer]:
+    """Concat of tensors that the network computes."""
     if len(site.buffers) != len(site.inputs):
         raise NoIntegerForm("one of its operands is constant")
     rank = len(site.result.shape)
@@ -63,10 +56,12 @@ def lower_concat(site: Site, build: Builder) -> Sequence[Buffer]:
 
 
 def lower_split(site: Site, build: Builder) -> Sequence[Buffer]:
+    """Split: one piece per output, as wide as the output is."""
     source = site.data()
     rank = len(source.shape)
     axis = int(site.attributes.get("axis", 0)) % rank
-    outputs, start = [], 0
+    outputs: list[Buffer] = []
+    start = 0
     for i, result in enumerate(site.outputs):
         width = result.shape[axis]
         outputs.append(moved(site, build, [Take(axis, tuple(range(start, start + width)))], i))
@@ -75,6 +70,7 @@ def lower_split(site: Site, build: Builder) -> Sequence[Buffer]:
 
 
 def lower_slice(site: Site, build: Builder) -> Sequence[Buffer]:
+    """Slice with constant bounds; negative steps run backwards."""
     source = site.data()
     rank = len(source.shape)
     starts, ends = (np.ravel(site.constant(i)).tolist() for i in (1, 2))
@@ -84,15 +80,15 @@ def lower_slice(site: Site, build: Builder) -> Sequence[Buffer]:
     motions: list[Motion] = []
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         size = source.shape[int(axis)]
+        # ONNX's rules for ends beyond the axis and negative steps are Python's.
         indices = tuple(range(*slice(int(start), int(end), int(step)).indices(size)))
-        if int(step) < 0 and int(end) < -size:  # ONNX's "to the very beginning"
-            indices = tuple(range(*slice(int(start), None, int(step)).indices(size)))
         if indices != tuple(range(size)):
             motions.append(Take(int(axis) % rank, indices))
     return [moved(site, build, motions or [Reshape(site.result.shape)])]
 
 
 def lower_gather(site: Site, build: Builder) -> Sequence[Buffer]:
+    """Gather with constant indices; negative ones count from the end."""
     source, indices = site.data(), np.asarray(site.constant(1), np.int64)
     rank = len(source.shape)
     axis = int(site.attributes.get("axis", 0)) % rank
@@ -101,6 +97,7 @@ def lower_gather(site: Site, build: Builder) -> Sequence[Buffer]:
 
 
 def lower_expand(site: Site, build: Builder) -> Sequence[Buffer]:
+    """Expand, and broadcasting to a known shape in general."""
     source, shape = site.data(), site.result.shape
     padded = (1,) * (len(shape) - len(source.shape)) + source.shape
     motions: list[Motion] = [Reshape(padded)]
@@ -111,6 +108,7 @@ def lower_expand(site: Site, build: Builder) -> Sequence[Buffer]:
 
 
 def lower_tile(site: Site, build: Builder) -> Sequence[Buffer]:
+    """Tile with constant repeats."""
     source = site.data()
     repeats = [int(r) for r in np.ravel(site.constant(1))]
     motions: list[Motion] = [
@@ -120,6 +118,7 @@ def lower_tile(site: Site, build: Builder) -> Sequence[Buffer]:
 
 
 def lower_pad(site: Site, build: Builder) -> Sequence[Buffer]:
+    """Pad in every mode of ONNX; negative pads cut before others add."""
     source = site.data()
     rank = len(source.shape)
     mode = site.attributes.get("mode") or "constant"
@@ -132,10 +131,12 @@ def lower_pad(site: Site, build: Builder) -> Sequence[Buffer]:
     for i, axis in enumerate(axes):
         before[axis], after[axis] = given[i], given[i + len(axes)]
     motions: list[Motion] = []
+    sizes = list(source.shape)
     for axis in range(rank):  # negative padding cuts
         if before[axis] < 0 or after[axis] < 0:
             kept = range(max(0, -before[axis]), source.shape[axis] - max(0, -after[axis]))
             motions.append(Take(axis, tuple(kept)))
+            sizes[axis] = len(kept)
     before, after = [max(0, b) for b in before], [max(0, a) for a in after]
     if mode == "constant":
         value = site.optional_constant(2)
@@ -149,13 +150,14 @@ def lower_pad(site: Site, build: Builder) -> Sequence[Buffer]:
             raise NoIntegerForm(f"its padding mode {mode!r} is unknown")
         for axis in range(rank):
             if before[axis] or after[axis]:
-                size = source.shape[axis]
+                size = sizes[axis]
                 index = np.pad(np.arange(size), (before[axis], after[axis]), mode=numpy_mode)  # type: ignore[call-overload]
                 motions.append(Take(axis, tuple(int(i) for i in index)))
     return [moved(site, build, motions or [Reshape(site.result.shape)])]
 
 
 def lower_depth_to_space(site: Site, build: Builder) -> Sequence[Buffer]:
+    """DepthToSpace in both orders, DCR and CRD."""
     n, c, h, w = site.data().shape
     b = int(site.attributes["blocksize"])
     mode = site.attributes.get("mode") or "DCR"
@@ -166,10 +168,11 @@ def lower_depth_to_space(site: Site, build: Builder) -> Sequence[Buffer]:
 
 
 def lower_space_to_depth(site: Site, build: Builder) -> Sequence[Buffer]:
+    """SpaceToDepth."""
     n, c, h, w = site.data().shape
     b = int(site.attributes["blocksize"])
-    motions = [Reshape((n, c, h // b, b, w // b, b)), Transpose((0, 3, 5, 1, 2, 4)), Reshape(site.result.shape)]
-    return [moved(site, build, motions)]
+    split = Reshape((n, c, h // b, b, w // b, b))
+    return [moved(site, build, [split, Transpose((0, 3, 5, 1, 2, 4)), Reshape(site.result.shape)])]
 
 
 OPERATORS = (
@@ -180,13 +183,20 @@ OPERATORS = (
         relation="input",
     ),
     Operator(types=("Transpose",), summary="axes exchanged", lower=lower_transpose, relation="input"),
-    Operator(types=("Concat",), summary="inputs one after the other, in one format", lower=lower_concat, relation="all"),
+    Operator(
+        types=("Concat",), summary="inputs one after the other, in one format", lower=lower_concat, relation="all"
+    ),
     Operator(types=("Split",), summary="pieces along an axis", lower=lower_split, relation="input"),
     Operator(types=("Slice",), summary="a range along axes", lower=lower_slice, relation="input"),
     Operator(types=("Gather",), summary="constant positions along an axis", lower=lower_gather, relation="input"),
     Operator(types=("Expand",), summary="repeated by broadcasting", lower=lower_expand, relation="input"),
     Operator(types=("Tile",), summary="repeated", lower=lower_tile, relation="input"),
-    Operator(types=("Pad",), summary="a border of one code, or of mirrored or repeated elements", lower=lower_pad, relation="input"),
+    Operator(
+        types=("Pad",),
+        summary="a border of one code, or of mirrored or repeated elements",
+        lower=lower_pad,
+        relation="input",
+    ),
     Operator(types=("DepthToSpace",), summary="channels to places", lower=lower_depth_to_space, relation="input"),
     Operator(types=("SpaceToDepth",), summary="places to channels", lower=lower_space_to_depth, relation="input"),
 )

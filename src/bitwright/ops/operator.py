@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import prod
 from typing import Any, Literal, Protocol
 
@@ -25,13 +25,21 @@ class Rule(Protocol):
     """What a target says about an operator (``targets.OpRule`` has this shape)."""
 
     @property
-    def method(self) -> str | None: ...
+    def method(self) -> str | None:
+        """How the operator is computed, where there are several ways."""
+        ...
+
     @property
-    def rounding(self) -> Rounding | None: ...
+    def rounding(self) -> Rounding | None:
+        """The operator's own rounding; None for that of the target's arithmetic."""
+        ...
 
 
-class NoIntegerForm(Exception):  # noqa: N818  (not an error: the layer becomes a float island)
-    """This use of the operator has no integer form; the message says why, for the report."""
+class NoIntegerForm(Exception):
+    """This use of the operator has no integer form; the message says why, for the report.
+
+    Not an error: the layer becomes a float island.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)

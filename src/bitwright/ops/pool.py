@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
@@ -12,18 +14,30 @@ from bitwright.number.expr import Expr, divide, round_shift, var
 from bitwright.number.format import Rounding
 from bitwright.number.requantize import Scaled, integer_multiplier, rescale
 from bitwright.ops.linear import explicit_pads
-from bitwright.ops.operator import NoIntegerForm, Operator, Site, code_bounds, finish
+from bitwright.ops.move import in_format
+from bitwright.ops.operator import NoIntegerForm, Operator, Site, finish
 from bitwright.program.builder import Builder
 from bitwright.program.forms import Axis, Epilogue, Fill, Reduce, Reshape
 from bitwright.program.program import Buffer
 
-def pool_axes(site: Site, source: Buffer) -> tuple[Axis, ...]:
-    """The windows of a pooling layer over the axes after the batch; the channel axis is not pooled."""
+
+def window(site: Site) -> tuple[list[int], list[int], list[int]]:
+    """Taps, strides and dilations of a pooling layer, one per spatial axis."""
     taps = [int(k) for k in site.attributes["kernel_shape"]]
     strides = [int(s) for s in site.attributes.get("strides") or [1] * len(taps)]
-    dilations = [int(d) for d in site.attributes.get("dilations") or [1] * len(taps)]
+    return taps, strides, [int(d) for d in site.attributes.get("dilations") or [1] * len(taps)]
+
+
+def stated_pads(site: Site, source: Buffer) -> list[tuple[int, int]]:
+    """(before, after) of a pooling layer, one per spatial axis, as the file states them."""
+    return explicit_pads(site.attributes, *window(site), source.shape[2:])
+
+
+def pool_axes(site: Site, source: Buffer) -> tuple[Axis, ...]:
+    """The windows of a pooling layer over the axes after the batch; the channel axis is not pooled."""
+    taps, strides, dilations = window(site)
     size = source.shape[2:]
-    pads = explicit_pads(site.attributes, taps, strides, dilations, size)
+    pads = stated_pads(site, source)
     axes = [Axis()]
     for k, s, d, (b, a), n, wanted in zip(taps, strides, dilations, pads, size, site.result.shape[2:], strict=True):
         # Rounding the output size up (ceil_mode) is padding at the end, as much as the stated shape needs.
@@ -33,16 +47,17 @@ def pool_axes(site: Site, source: Buffer) -> tuple[Axis, ...]:
 
 
 def lower_max_pool(site: Site, build: Builder) -> Sequence[Buffer]:
+    """MaxPool; what lies outside the tensor never wins."""
     source = site.data()
     if len(site.outputs) > 1:
         raise NoIntegerForm("the positions of the maxima are asked for")
     axes = pool_axes(site, source)
-    lo, hi = code_bounds(site.result.format, site.clamp)
+    if window_counts(axes, source.shape[1:])[0] == 0:
+        raise NoIntegerForm("a window lies wholly in the padding")
+    source = in_format(site, build, source, site.result)
     scaled = finish(Scaled(var("acc", source.lo, source.hi) - int(source.format.zero_point)), site.result, site.clamp)
-    out = build.buffer(
-        site.result.shape, site.result.format, lo=max(lo, source.lo), hi=hi, tensor=site.result.tensor
-    )
-    out = build.narrow(out, scaled.expr.lo, scaled.expr.hi)
+    lo, hi = scaled.expr.lo, scaled.expr.hi
+    out = build.buffer(site.result.shape, site.result.format, lo=lo, hi=hi, tensor=site.result.tensor)
     build.step(Reduce(combine="max", axes=axes, epilogue=build.epilogue(scaled)), [source], [out])
     return [out]
 
@@ -51,7 +66,9 @@ def window_counts(axes: Sequence[Axis], shape: Sequence[int]) -> tuple[int, int]
     """Fewest and most taps that fall inside the tensor, over all output positions."""
     fewest = most = 1
     for axis, n in zip(axes, shape, strict=True):
-        positions = np.arange(axis.outputs(n))[:, None] * axis.stride + np.arange(axis.taps) * axis.dilation - axis.before
+        positions = (
+            np.arange(axis.outputs(n))[:, None] * axis.stride + np.arange(axis.taps) * axis.dilation - axis.before
+        )
         inside = ((positions >= 0) & (positions < n)).sum(1)
         fewest, most = fewest * int(inside.min()), most * int(inside.max())
     return fewest, most
@@ -72,18 +89,17 @@ def average(site: Site, build: Builder, source: Buffer, axes: tuple[Axis, ...]) 
     count = var("count", fewest, most) if fewest != most else fewest
     taps = [axis.taps for axis in axes if axis.taps > 1]
     scaled = finish(MEANS[method](site, acc, count, ratio, taps), site.result, site.clamp)
-    lo = min(scaled.expr.lo, site.result.format.hi)
-    out = build.buffer(site.result.shape, site.result.format, lo=lo, hi=scaled.expr.hi, tensor=site.result.tensor)
-    shape = [axis.outputs(n) for axis, n in zip(axes, source.shape[1:], strict=True)]
-    inner = out if tuple(out.shape[1:]) == tuple(shape) else None
-    if inner is None:  # reduced axes are dropped from the shape
-        inner = build.buffer((1, *shape), site.result.format, lo=out.lo, hi=out.hi)
-    epilogue = Epilogue(expr=scaled.expr, params=build.params(scaled.params))
-    build.step(Reduce(combine="sum", axes=axes, input_zero=zero, epilogue=epilogue), [source], [inner])
-    if inner is out:
-        return out
-    del build.buffers[out.name]
-    return build.move(inner, [Reshape(site.result.shape)], tensor=site.result.tensor)
+    return emit(site, build, source, Reduce(combine="sum", axes=axes, input_zero=zero, epilogue=build.epilogue(scaled)))
+
+
+def emit(site: Site, build: Builder, source: Buffer, form: Reduce) -> Buffer:
+    """Add the step, and one that drops the reduced axes where the result's shape has none."""
+    shape = (1, *(axis.outputs(n) for axis, n in zip(form.axes, source.shape[1:], strict=True)))
+    same = shape == tuple(site.result.shape)
+    expr = form.epilogue.expr
+    inner = build.buffer(shape, site.result.format, lo=expr.lo, hi=expr.hi, tensor=site.result.tensor if same else None)
+    build.step(form, [source], [inner])
+    return inner if same else build.move(inner, [Reshape(site.result.shape)], tensor=site.result.tensor)
 
 
 def _exact(site: Site, acc: Expr, count: Expr | int, ratio: float, _: Sequence[int]) -> Scaled:
@@ -92,8 +108,7 @@ def _exact(site: Site, acc: Expr, count: Expr | int, ratio: float, _: Sequence[i
     rounding = site.rule.rounding or arithmetic.rounding
     if arithmetic.requantize == "shift":
         exponent = math.frexp(ratio)[1] - 1  # ratio is 2**exponent
-        divisor = (count << max(-exponent, 0)) if isinstance(count, Expr) else count << max(-exponent, 0)
-        return Scaled(divide(acc << max(exponent, 0), divisor, rounding))
+        return Scaled(divide(acc << max(exponent, 0), count << max(-exponent, 0), rounding))
     if isinstance(count, int):
         return rescale(acc, np.asarray(ratio / count), arithmetic)
     multiplier, shift = integer_multiplier(np.asarray(ratio), 22)
@@ -127,31 +142,41 @@ def _same_format(acc: Expr, ratio: float) -> Expr:
     return acc
 
 
-MEANS = {"exact": _exact, "away": _away, "truncate": _truncate, "dpu": _dpu}
+Mean = Callable[[Site, Expr, Expr | int, float, Sequence[int]], Scaled]
+MEANS: Mapping[str, Mean] = {"exact": _exact, "away": _away, "truncate": _truncate, "dpu": _dpu}
 
 
 def lower_average_pool(site: Site, build: Builder) -> Sequence[Buffer]:
+    """AveragePool; padding counts only where ``count_include_pad`` says so."""
     source = site.data()
     axes = pool_axes(site, source)
     if site.attributes.get("count_include_pad") and any(a.before or a.after for a in axes):
-        before, after = [0, *(a.before for a in axes)], [0, *(a.after for a in axes)]
-        source = build.move(source, [Fill(tuple(before), tuple(after), int(source.format.zero_point))])
-        axes = tuple(Axis(taps=a.taps, stride=a.stride, dilation=a.dilation) for a in axes)
+        # The stated padding counts as zeros; what rounding the size up adds at the end (ceil_mode) does not count.
+        after = (0, 0, *(a for _, a in stated_pads(site, source)))
+        before = (0, *(axis.before for axis in axes))
+        source = build.move(source, [Fill(before, after, int(source.format.zero_point))])
+        axes = tuple(
+            replace(axis, before=0, after=axis.after - filled) for axis, filled in zip(axes, after[1:], strict=True)
+        )
     return [average(site, build, source, axes)]
 
 
 def lower_global_average(site: Site, build: Builder) -> Sequence[Buffer]:
+    """GlobalAveragePool."""
     source = site.data()
     return [average(site, build, source, (Axis(), *(Axis(taps=n) for n in source.shape[2:])))]
 
 
 def lower_global_max(site: Site, build: Builder) -> Sequence[Buffer]:
+    """GlobalMaxPool."""
     source = site.data()
     axes = (Axis(), *(Axis(taps=n) for n in source.shape[2:]))
     return [reduced(site, build, source, axes, "max")]
 
 
-def reduced(site: Site, build: Builder, source: Buffer, axes: tuple[Axis, ...], combine: str) -> Buffer:
+def reduced(
+    site: Site, build: Builder, source: Buffer, axes: tuple[Axis, ...], combine: Literal["max", "sum"]
+) -> Buffer:
     """Emit a maximum or a sum over axes, dropping reduced axes where the result's shape does."""
     zero = int(source.format.zero_point)
     ratio = np.asarray(float(source.format.scale) / float(site.result.format.scale))
@@ -161,24 +186,9 @@ def reduced(site: Site, build: Builder, source: Buffer, axes: tuple[Axis, ...], 
     else:
         count = math.prod(a.taps for a in axes)
         scaled = rescale(var("acc", (source.lo - zero) * count, (source.hi - zero) * count), ratio, site.arithmetic)
-    scaled = finish(scaled, site.result, site.clamp)
-    shape = (1, *(axis.outputs(n) for axis, n in zip(axes, source.shape[1:], strict=True)))
-    same = shape == tuple(site.result.shape)
-    inner = build.buffer(
-        shape,
-        site.result.format,
-        lo=scaled.expr.lo,
-        hi=scaled.expr.hi,
-        tensor=site.result.tensor if same else None,
-    )
-    form = Reduce(
-        combine="max" if combine == "max" else "sum",
-        axes=axes,
-        input_zero=0 if combine == "max" else zero,
-        epilogue=build.epilogue(scaled),
-    )
-    build.step(form, [source], [inner])
-    return inner if same else build.move(inner, [Reshape(site.result.shape)], tensor=site.result.tensor)
+    epilogue = build.epilogue(finish(scaled, site.result, site.clamp))
+    input_zero = 0 if combine == "max" else zero
+    return emit(site, build, source, Reduce(combine=combine, axes=axes, input_zero=input_zero, epilogue=epilogue))
 
 
 def reduced_axes(site: Site, source: Buffer) -> tuple[Axis, ...]:
@@ -194,21 +204,25 @@ def reduced_axes(site: Site, source: Buffer) -> tuple[Axis, ...]:
 
 
 def lower_reduce_mean(site: Site, build: Builder) -> Sequence[Buffer]:
+    """ReduceMean over any axes but the batch."""
     source = site.data()
     return [average(site, build, source, reduced_axes(site, source))]
 
 
 def lower_reduce_max(site: Site, build: Builder) -> Sequence[Buffer]:
+    """ReduceMax over any axes but the batch."""
     source = site.data()
     return [reduced(site, build, source, reduced_axes(site, source), "max")]
 
 
 def lower_reduce_sum(site: Site, build: Builder) -> Sequence[Buffer]:
+    """ReduceSum over any axes but the batch."""
     source = site.data()
     return [reduced(site, build, source, reduced_axes(site, source), "sum")]
 
 
 def lower_arg_max(site: Site, build: Builder) -> Sequence[Buffer]:
+    """ArgMax over any axis but the batch; the first of equals wins."""
     source = site.data()
     rank = len(source.shape)
     axis = int(site.attributes.get("axis", 0)) % rank
@@ -218,13 +232,7 @@ def lower_arg_max(site: Site, build: Builder) -> Sequence[Buffer]:
         raise NoIntegerForm("it asks for the last of equal maxima")
     axes = tuple(Axis(taps=n) if i == axis else Axis() for i, n in enumerate(source.shape) if i)
     index = var("acc", 0, source.shape[axis] - 1)
-    shape = tuple(1 if i == axis else n for i, n in enumerate(source.shape))
-    same = shape == tuple(site.result.shape)
-    inner = build.buffer(
-        shape, site.result.format, lo=0, hi=index.hi, tensor=site.result.tensor if same else None
-    )
-    build.step(Reduce(combine="argmax", axes=axes, epilogue=Epilogue(expr=index)), [source], [inner])
-    return [inner if same else build.move(inner, [Reshape(site.result.shape)], tensor=site.result.tensor)]
+    return [emit(site, build, source, Reduce(combine="argmax", axes=axes, epilogue=Epilogue(expr=index)))]
 
 
 OPERATORS = (
@@ -257,7 +265,5 @@ OPERATORS = (
     ),
     Operator(types=("ReduceMax",), summary="the largest code over the axes", lower=lower_reduce_max, relation="input"),
     Operator(types=("ReduceSum",), summary="sum over the axes, requantized", lower=lower_reduce_sum),
-    Operator(
-        types=("ArgMax",), summary="position of the first largest code", lower=lower_arg_max
-    ),
+    Operator(types=("ArgMax",), summary="position of the first largest code", lower=lower_arg_max),
 )

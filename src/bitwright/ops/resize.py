@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.number.expr import round_shift, var
+from bitwright.number.expr import round_shift, signed_bits, var
 from bitwright.number.format import Format, Rounding
 from bitwright.number.requantize import Scaled, rescale
 from bitwright.ops.move import moved
@@ -83,6 +83,7 @@ def scales(site: Site, shape: Sequence[int]) -> list[float]:
 
 
 def lower_resize(site: Site, build: Builder) -> Sequence[Buffer]:
+    """Resize by nearest neighbors or linear interpolation along any axes but the batch."""
     source = site.data()
     if site.attributes.get("antialias"):
         raise NoIntegerForm("it smooths while shrinking (antialias)")
@@ -123,8 +124,9 @@ def linear(site: Site, build: Builder, source: Buffer, axes: Sequence[int], rati
         # x + (y - x) * share: never outside what it interpolates, which the interval rules cannot see.
         blend = (x << WEIGHT_BITS) + (y - x) * share
         fraction_bits += WEIGHT_BITS
-        wide = Format(32, True, source.format.scale * 2.0**-fraction_bits)
-        out = build.buffer(a.shape, wide, lo=min(a.lo, b.lo) << WEIGHT_BITS, hi=max(a.hi, b.hi) << WEIGHT_BITS)
+        lo, hi = min(a.lo, b.lo) << WEIGHT_BITS, max(a.hi, b.hi) << WEIGHT_BITS
+        wide = Format(max(32, signed_bits(lo, hi)), True, source.format.scale * 2.0**-fraction_bits)
+        out = build.buffer(a.shape, wide, lo=lo, hi=hi)
         current = build.map(blend, [a, b], out, {"share": weight.reshape(shape)})
     value = element(current, "x0") - (zero << fraction_bits)
     ratio = float(source.format.scale) / float(site.result.format.scale)

@@ -9,12 +9,14 @@ import numpy as np
 
 from bitwright.number.expr import const, divide, minimum, round_shift, saturate, var
 from bitwright.number.format import Format, Rounding
-from bitwright.number.requantize import Scaled
+from bitwright.number.requantize import Scaled, rescale
 from bitwright.ops.operator import NoIntegerForm, Operator, Site, element, finish
 from bitwright.ops.table import table_entries
 from bitwright.program.builder import Builder
 from bitwright.program.forms import Axis, Epilogue, Reduce, Table
 from bitwright.program.program import Buffer
+
+LOG_INDEX_BITS = 14  # of the sum of exponentials whose logarithm is looked up
 
 
 def softmax_axes(site: Site, source: Buffer) -> tuple[Axis, ...]:
@@ -46,6 +48,7 @@ def total(build: Builder, source: Buffer, axes: tuple[Axis, ...]) -> Buffer:
 
 
 def lower_softmax(site: Site, build: Builder) -> Sequence[Buffer]:
+    """Softmax over any axis but the batch, by the target's method."""
     source = site.data()
     if source.format.bits > 8:
         raise NoIntegerForm("its input has more than 8 bits")
@@ -109,7 +112,7 @@ def softmax_q7(site: Site, build: Builder, source: Buffer, axes: tuple[Axis, ...
 
 
 def lower_log_softmax(site: Site, build: Builder) -> Sequence[Buffer]:
-    """``x - max - log(sum)``: the logarithm of the sum comes from a table over its leading 12 bits."""
+    """``x - max - log(sum)``: the logarithm of the sum comes from a table over its leading bits."""
     source = site.data()
     if source.format.bits > 8:
         raise NoIntegerForm("its input has more than 8 bits")
@@ -119,29 +122,31 @@ def lower_log_softmax(site: Site, build: Builder) -> Sequence[Buffer]:
     below = build.buffer(source.shape, Format(9, True, source.format.scale), lo=source.lo - source.hi, hi=0)
     below = build.map(minimum(x - m, 0), [source, top], below, suffix=".distance")
     count = math.prod(axis.taps for axis in axes)
-    bits = min(12, 30 - math.ceil(math.log2(count)))
+    bits = min(16, 30 - math.ceil(math.log2(count)))
+    if bits < 8:
+        raise NoIntegerForm(f"a logarithm of a softmax over {count} elements leaves too few bits")
     powers = Format(bits + 2, True, np.asarray(2.0**-bits))
     exponentials = build.buffer(source.shape, powers, lo=0, hi=1 << bits)
     entries = table_entries(np.exp, below.format, powers)
     build.step(Table(table=build.tensor("exp", entries.astype(np.int64))), [below], [exponentials], ".exp")
     sums = total(build, build.narrow(exponentials, 0, 1 << bits), axes)
-    drop = max(0, (count << bits).bit_length() - 14)
-    short = Format(16, True, np.asarray(2.0 ** (drop - bits)))
-    index = build.buffer(sums.shape, short, lo=0, hi=1 << 15)
+    sums = build.narrow(sums, 1 << bits, sums.hi)  # the largest element alone contributes 2^bits
+    drop = max(0, (count << bits).bit_length() - LOG_INDEX_BITS)
+    short = Format(LOG_INDEX_BITS, False, np.asarray(2.0 ** (drop - bits)))
+    index = build.buffer(sums.shape, short)
     rounded = saturate(round_shift(element(sums, "x0"), drop, Rounding.HALF_UP), 1, short.hi)
     index = build.map(rounded, [sums], index, suffix=".index")
-    fine = Format(16, True, np.asarray(float(source.format.scale) / 16))
-    logs = build.buffer(sums.shape, fine)
-    log_entries = table_entries(lambda v: np.log(np.maximum(v, 2.0**-bits)), short, fine)
+    # Sixteenths of the input's step, in as many bits as the logarithm needs: narrow inputs have fine steps.
+    fine = Format(32, True, np.asarray(float(source.format.scale) / 16))
+    logs = build.buffer(sums.shape, fine, lo=0)
+    log_entries = table_entries(lambda v: np.log(np.maximum(v, 1.0)), short, fine)
+    logs = build.narrow(logs, 0, int(log_entries[index.hi]))
     build.step(Table(table=build.tensor("log", log_entries.astype(np.int64))), [index], [logs], ".log")
     difference = (element(below, "x0") << 4) - element(logs, "x1")
-    ratio = float(fine.scale) / float(site.result.format.scale)
-    multiplier = round(ratio * 2**16)
-    scaled = finish(
-        Scaled(round_shift(difference * multiplier, 16, Rounding.HALF_UP)), site.result, site.clamp
-    )
+    ratio = np.asarray(float(fine.scale) / float(site.result.format.scale))
+    scaled = finish(rescale(difference, ratio, site.arithmetic), site.result, site.clamp)
     out = build.buffer(site.result.shape, site.result.format, tensor=site.result.tensor)
-    return [build.map(scaled.expr, [below, logs], out)]
+    return [build.map(scaled.expr, [below, logs], out, scaled.params)]
 
 
 def lower_lrn(site: Site, build: Builder) -> Sequence[Buffer]:
@@ -162,7 +167,7 @@ def lower_lrn(site: Site, build: Builder) -> Sequence[Buffer]:
     drop = max(0, acc.hi.bit_length() - 12)
     reduced = round_shift(acc, drop, Rounding.HALF_UP)
     energy = build.buffer(
-        source.shape, Format(14, True, np.asarray(float(source.format.scale) ** 2 * 2.0**drop)), lo=0, hi=reduced.hi
+        source.shape, Format(13, False, np.asarray(float(source.format.scale) ** 2 * 2.0**drop)), lo=0, hi=reduced.hi
     )
     axes = (window, *([Axis()] * (rank - 2)))
     build.step(Reduce(combine="sum", axes=axes, epilogue=Epilogue(expr=reduced)), [squares], [energy], ".energy")

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from bitwright.number.arithmetic import DPU_LEAKY_SLOPE
-from bitwright.number.expr import maximum, minimum, round_shift
+from bitwright.number.expr import maximum, minimum
 from bitwright.number.format import Floats, Format, Integers, Rounding
-from bitwright.number.requantize import Scaled, rescale
+from bitwright.number.requantize import rescale
 from bitwright.ops.operator import NoIntegerForm, Operator, Site, code_bounds, element, finish
 from bitwright.program.builder import Builder
 from bitwright.program.forms import Table
@@ -25,12 +25,12 @@ Function = Callable[[Floats, Attributes], Floats]
 def sigmoid(x: Floats) -> Floats:
     """``1 / (1 + exp(-x))`` without overflow."""
     e = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1 / (1 + e), e / (1 + e))
+    return np.asarray(np.where(x >= 0, 1 / (1 + e), e / (1 + e)), np.float64)
 
 
 def softplus(x: Floats) -> Floats:
     """``log(1 + exp(x))`` without overflow."""
-    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+    return np.asarray(np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))), np.float64)
 
 
 _erf = np.frompyfunc(math.erf, 1, 1)
@@ -133,8 +133,18 @@ FUNCTIONS: Mapping[str, Function] = {
     "Tanh": _plain(np.tanh),
     "ThresholdedRelu": _thresholded,
 }
-# Functions of one tensor and one constant, the constant on the right; as (x, constant).
-WITH_CONSTANT: Mapping[str, Callable[[Floats, float], Floats]] = {"Pow": np.power, "Mod": np.mod}
+
+
+def _mod(x: Floats, divisor: float, attributes: Attributes) -> Floats:
+    """The remainder: with the sign of ``x`` where ``fmod`` is set (as it must be for floats), else of the divisor."""
+    return np.asarray(np.fmod(x, divisor) if attributes.get("fmod") else np.mod(x, divisor))
+
+
+# Functions of one tensor and one constant, the constant on the right; as (x, constant, attributes).
+WITH_CONSTANT: Mapping[str, Callable[[Floats, float, Attributes], Floats]] = {
+    "Pow": lambda x, c, _: np.asarray(np.power(x, c)),
+    "Mod": _mod,
+}
 
 
 def table_entries(
@@ -179,6 +189,7 @@ def emit_table(site: Site, build: Builder, source: Buffer, function: Callable[[F
 
 
 def lower_function(site: Site, build: Builder) -> Sequence[Buffer]:
+    """A function of one element; LeakyRelu also as the DPU has it."""
     function = FUNCTIONS[site.op]
     if site.op == "LeakyRelu" and site.rule.method == "dpu":
         return [leaky_dpu(site, build)]
@@ -186,26 +197,27 @@ def lower_function(site: Site, build: Builder) -> Sequence[Buffer]:
 
 
 def leaky_dpu(site: Site, build: Builder) -> Buffer:
-    """Vitis DPU: the negative slope is 26/256 (for alpha 0.1), in the accumulator's arithmetic."""
+    """Vitis DPU: the negative slope is 26/256 (for alpha 0.1); the product and the change of step are rounded once."""
     source = site.data()
     if not math.isclose(float(site.attributes.get("alpha", 0.01)), 0.1, rel_tol=1e-3):
         raise NoIntegerForm("the DPU's LeakyRelu has the slope 26/256 (alpha 0.1) only")
     factor, shift = DPU_LEAKY_SLOPE
     x = element(source, "x0") - int(source.format.zero_point)
-    sloped = maximum(x, 0) + round_shift(minimum(x, 0) * factor, shift, site.arithmetic.rounding)
-    ratio = np.asarray(float(source.format.scale) / float(site.result.format.scale))
-    scaled = Scaled(sloped) if ratio == 1.0 else rescale(sloped, ratio, site.arithmetic)
+    sloped = (maximum(x, 0) << shift) + minimum(x, 0) * factor
+    ratio = float(source.format.scale) / float(site.result.format.scale)
+    scaled = rescale(sloped, np.asarray(math.ldexp(ratio, -shift)), site.arithmetic)
     scaled = finish(scaled, site.result, site.clamp)
     out = build.buffer(site.result.shape, site.result.format, tensor=site.result.tensor)
     return build.map(scaled.expr, [source], out, scaled.params)
 
 
 def lower_with_constant(site: Site, build: Builder) -> Sequence[Buffer]:
+    """A function of one element and one constant."""
     function = WITH_CONSTANT[site.op]
     constant = np.ravel(site.constant(1))
     if constant.size != 1:
         raise NoIntegerForm("its second operand is not one number")
-    return [emit_table(site, build, site.data(), lambda x: function(x, float(constant[0])))]
+    return [emit_table(site, build, site.data(), lambda x: function(x, float(constant[0]), site.attributes))]
 
 
 OPERATORS = (
