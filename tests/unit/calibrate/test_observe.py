@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -225,3 +228,43 @@ def test_a_network_of_one_sample_at_a_time(net: Network) -> None:
     source = Samples(images(3))
     assert observe(fixed, source).samples == 3
     assert set(source.sizes) == {1}
+
+
+VICTIM = """
+import sys, time
+from pathlib import Path
+from bitwright.calibrate import observe as module
+from unit.calibrate.nets import Samples, fire_net, images
+from dataclasses import replace
+
+class Slow(Samples):
+    def batches(self, size=16):
+        for batch in super().batches(size):
+            time.sleep(0.02)
+            yield batch
+
+module.CHECKPOINT_SECONDS = 0.0
+net = fire_net()
+made = replace(module.plan(net), size=2)
+module.observe(net, Slow(images(400)), made, checkpoint=Path(sys.argv[1]), progress=lambda done, _: print(done, flush=True))
+"""
+
+
+def test_kill_9_and_again_gives_what_an_unbroken_run_gives(net: Network, tmp_path: Path) -> None:
+    saved = tmp_path / "run.bwcal"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(
+        [sys.executable, "-c", VICTIM, str(saved)], stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if int(line) >= 20:
+                break
+        process.kill()
+    left = load_statistics(saved)
+    assert 0 < left.samples < 400
+    x, seen = images(400), []
+    source = Samples(x)
+    whole = observe(net, source, small(net), checkpoint=saved, progress=lambda done, _: seen.append(done))
+    assert min(seen) > left.samples
+    assert whole == observe(net, Samples(x), small(net))
