@@ -45,13 +45,13 @@ def gelu(x: Floats, attributes: Attributes) -> Floats:
     """``x · Φ(x)``, or its tanh approximation where ``approximate`` says so."""
     how = attributes.get("approximate") or "none"
     if (how.decode() if isinstance(how, bytes) else how) == "tanh":
-        return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+        return np.asarray(0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))), np.float64)
     return 0.5 * x * (1 + erf(x / math.sqrt(2)))
 
 
 def hard_sigmoid(x: Floats, attributes: Attributes) -> Floats:
     """``clip(alpha · x + beta, 0, 1)``."""
-    return np.clip(float(attributes.get("alpha", 0.2)) * x + float(attributes.get("beta", 0.5)), 0, 1)
+    return np.asarray(np.clip(float(attributes.get("alpha", 0.2)) * x + float(attributes.get("beta", 0.5)), 0, 1))
 
 
 def _hard_swish(x: Floats, _: Attributes) -> Floats:
