@@ -128,7 +128,7 @@ def plan(blocks: Sequence[Block], *, most_tries: int = MOST_TRIES, seed: int = 0
             best = size, order, offsets
         if size <= aligned(bound, 4):
             break
-    assert best is not None  # noqa: S101  (there is at least one key)
+    assert best is not None
     chance = random.Random(seed)
     while best[0] > aligned(bound, 4) and tries < most_tries and len(blocks) > 1:
         order = list(best[1])

@@ -127,6 +127,4 @@ def render(instance: Instance) -> str:
 def render_helpers(instances: set[Instance]) -> str:
     """The inner products that ``instances`` call."""
     pairs = sorted({(i.source, i.weight) for i in instances if i.kernel in NEEDS_DOT})
-    return "\n".join(
-        fill_in(text("dot.c"), {"IN": C_TYPES[s], "W": C_TYPES[w], "IO": f"{s}_{w}"}) for s, w in pairs
-    )
+    return "\n".join(fill_in(text("dot.c"), {"IN": C_TYPES[s], "W": C_TYPES[w], "IO": f"{s}_{w}"}) for s, w in pairs)

@@ -48,7 +48,7 @@ def contract(scene: Scene, step: Step, function_name: Callable[[], str]) -> Kern
         function_name: Gives the name of an epilogue's function, where one is needed.
     """
     form = step.form
-    assert isinstance(form, Contract)  # noqa: S101
+    assert isinstance(form, Contract)
     geometry = _geometry(scene, step)
     weights = np.asarray(scene.program.tensors[form.weight])
     bias = None if form.bias is None else np.asarray(scene.program.tensors[form.bias], np.int64)
@@ -115,7 +115,7 @@ def _folded(
 ) -> NDArray[np.int64] | None:
     """The bias with the input's zero point folded in, if sums with it fit 32 bits in any order."""
     form = step.form
-    assert isinstance(form, Contract)  # noqa: S101
+    assert isinstance(form, Contract)
     flat = weights.astype(np.int64).reshape(len(weights), -1)
     folded = np.zeros(len(weights), np.int64) if bias is None else bias
     folded = folded - form.input_zero * flat.sum(1)
@@ -128,7 +128,7 @@ def _folded(
 def _is_wide(scene: Scene, step: Step, weights: NDArray[Any], bias: NDArray[np.int64] | None) -> bool:
     """Whether sums of ``(x - zero) * w`` need more than 32 bits."""
     form = step.form
-    assert isinstance(form, Contract)  # noqa: S101
+    assert isinstance(form, Contract)
     buffer = scene.buffer(step.inputs[0])
     largest = max(abs(buffer.format.lo - form.input_zero), abs(buffer.format.hi - form.input_zero))
     reach = np.abs(weights.astype(np.int64)).reshape(len(weights), -1).sum(1) * largest
@@ -161,7 +161,7 @@ class _Geometry:
 def _geometry(scene: Scene, step: Step) -> _Geometry | None:
     """Rows, columns, channels and pitches, or None where the kernels' description has no room for it."""
     form = step.form
-    assert isinstance(form, Contract)  # noqa: S101
+    assert isinstance(form, Contract)
     source, result = scene.buffer(step.inputs[0]), scene.buffer(step.outputs[0])
     weights = scene.program.tensors[form.weight]
     if (
@@ -196,7 +196,7 @@ def _pitch(scene: Scene, name: str) -> int | None:
     shape, layout, view = scene.buffer(name).shape, scene.layouts[name], scene.views[name]
     channels, pixels = shape[1], prod(shape[2:])
     if layout.order is None or len(shape) == 2:
-        return channels if view.solid or pixels == 1 and view.run == channels else None
+        return channels if view.solid or (pixels == 1 and view.run == channels) else None
     wide = [axis for axis in layout.order if shape[axis] > 1]
     if wide != [axis for axis in (*range(2, len(shape)), 1) if shape[axis] > 1]:
         return None

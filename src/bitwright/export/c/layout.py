@@ -47,7 +47,7 @@ class Layout:
         """Storage position → flat index in the buffer's own (row-major) order."""
         if self.scrambled is not None:
             return self.scrambled
-        assert self.order is not None  # noqa: S101  (one of the two is given)
+        assert self.order is not None
         return np.ascontiguousarray(
             np.arange(prod(self.shape), dtype=np.int64).reshape(self.shape).transpose(self.order)
         ).ravel()
@@ -101,7 +101,7 @@ def moved_indices(program: Program, step: Step) -> Indices:
     Elements of source ``i`` are counted on from the end of source ``i - 1``; -1 is an element that a
     :class:`Fill` put there.
     """
-    assert isinstance(step.form, Move)  # noqa: S101
+    assert isinstance(step.form, Move)
     sources, start = [], 0
     for name in step.inputs:
         shape = program.buffers[name].shape

@@ -11,17 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 # C99 and C++20 keywords, and names that a libc may have taken.
-RESERVED = frozenset(
-    """alignas alignof and and_eq asm auto bitand bitor bool break case catch char char16_t char32_t char8_t class
-    co_await co_return co_yield compl concept const const_cast consteval constexpr constinit continue decltype default
-    delete do double dynamic_cast else enum explicit export extern false float for friend goto if inline int long main
-    mutable namespace new noexcept not not_eq nullptr operator or or_eq private protected public register
-    reinterpret_cast requires restrict return short signed sizeof static static_assert static_cast struct switch
-    template this thread_local throw true try typedef typeid typename union unsigned using virtual void volatile wchar_t
-    while xor xor_eq abs exit free malloc memcpy memset printf puts remove rename signal stdin stdout time test linux
-    unix""".split()
-)
+KEYWORDS = """\
+alignas alignof and and_eq asm auto bitand bitor bool break case catch char char16_t char32_t char8_t class co_await
+co_return co_yield compl concept const const_cast consteval constexpr constinit continue decltype default delete do
+double dynamic_cast else enum explicit export extern false float for friend goto if inline int long main mutable
+namespace new noexcept not not_eq nullptr operator or or_eq private protected public register reinterpret_cast requires
+restrict return short signed sizeof static static_assert static_cast struct switch template this thread_local throw true
+try typedef typeid typename union unsigned using virtual void volatile wchar_t while xor xor_eq
+abs exit free malloc memcpy memset printf puts remove rename signal stdin stdout time test linux unix"""
+RESERVED = frozenset(KEYWORDS.split())
 LONGEST = 40
+INT32 = 1 << 31
 
 
 def plain(name: str) -> str:
@@ -75,9 +75,9 @@ def c_int(value: int) -> str:
     """An integer constant of the smallest type that C gives it without a warning."""
     if value == -(1 << 63):
         return "INT64_MIN"
-    if value == -(1 << 31):
+    if value == -INT32:
         return "INT32_MIN"
-    if -(1 << 31) < value < 1 << 31:
+    if -INT32 < value < INT32:
         return str(value)
     return f"INT64_C({value})"
 
@@ -91,7 +91,7 @@ SHORT = {"int8": "s8", "uint8": "u8", "int16": "s16", "uint16": "u16", "int32": 
 
 
 def short(dtype: np.dtype[Any]) -> str:
-    """A NumPy integer type as a suffix of kernel names: ``s8``, ``u8``, ``s16`` …"""
+    """A NumPy integer type as a suffix of kernel names: ``s8``, ``u8``, ``s16`` and so on."""
     return SHORT.get(dtype.name, dtype.name)
 
 
@@ -101,11 +101,10 @@ def array_body(values: NDArray[Any], width: int = 118) -> Iterable[str]:
     if flat.size == 0:
         yield "    0"
         return
-    lowest = np.iinfo(flat.dtype).min if flat.dtype.itemsize >= 4 else None
-    if lowest is not None and flat.dtype.itemsize == 8:
+    if flat.dtype.itemsize >= 4:
         texts = [c_int(int(v)) for v in flat.tolist()]
     else:
-        texts = [("INT32_MIN" if v == lowest and lowest < 0 else str(v)) for v in flat.tolist()]
+        texts = [str(v) for v in flat.tolist()]
     per_line = max(1, width // (max(map(len, texts)) + 1))
     for start in range(0, len(texts), per_line):
         yield "    " + ",".join(texts[start : start + per_line]) + ","

@@ -126,7 +126,7 @@ def parameter_source(
 
 def map_function(scene: Scene, step: Step) -> Function:
     """A :class:`Map`: one loop nest over the output in storage order."""
-    assert isinstance(step.form, Map)  # noqa: S101
+    assert isinstance(step.form, Map)
     (result,) = step.outputs
     out, layout = scene.buffer(result), scene.layouts[result]
     expr = step.form.expr
@@ -135,7 +135,8 @@ def map_function(scene: Scene, step: Step) -> Function:
     names: list[str] = []
     if layout.order is None or any(scene.layouts[n].order is None for n in step.inputs):
         # In an order of its own, and by choice of layouts nothing here depends on the place.
-        dims, order = (out.size,), (0,)
+        dims: tuple[int, ...] = (out.size,)
+        order: tuple[int, ...] = (0,)
         y_strides: tuple[int, ...] = (1,)
         for i in range(len(step.inputs)):
             names.append(f"x{i}")
@@ -146,7 +147,7 @@ def map_function(scene: Scene, step: Step) -> Function:
     else:
         dims, order = out.shape, layout.order
         own = scene.strides(result)
-        assert own is not None  # noqa: S101  (storage.py gives regular memory to what is read regularly)
+        assert own is not None
         y_strides = own
         for i, name in enumerate(step.inputs):
             names.append(f"x{i}")
@@ -173,14 +174,14 @@ def map_function(scene: Scene, step: Step) -> Function:
 def broadcast(scene: Scene, name: str, dims: Sequence[int]) -> tuple[int, ...]:
     """Strides of an input along the axes of an output that it broadcasts against."""
     shape, strides = scene.buffer(name).shape, scene.strides(name)
-    assert strides is not None  # noqa: S101
+    assert strides is not None
     missing = len(dims) - len(shape)
     return (0,) * missing + tuple(0 if n == 1 else s for n, s in zip(shape, strides, strict=True))
 
 
 def table_function(scene: Scene, step: Step) -> Function:
     """A :class:`Table`: one look-up per element."""
-    assert isinstance(step.form, Table)  # noqa: S101
+    assert isinstance(step.form, Table)
     (source,), (result,) = step.inputs, step.outputs
     lowest = scene.buffer(source).format.lo
     entries = scene.program.tensors[step.form.table].astype(scene.buffer(result).format.dtype)
@@ -189,7 +190,7 @@ def table_function(scene: Scene, step: Step) -> Function:
         loops = [Dimension(scene.buffer(result).size, (1, 1))]
     else:
         y, x, order = scene.strides(result), scene.strides(source), scene.layouts[result].order
-        assert y is not None and x is not None and order is not None  # noqa: S101, PT018
+        assert y is not None and x is not None and order is not None  # noqa: PT018
         loops = merged([Dimension(scene.buffer(result).shape[a], (y[a], x[a])) for a in order])
     counters = [f"i{n}" for n in range(len(loops))]
     to, place = index(counters, [d.strides[0] for d in loops]), index(counters, [d.strides[1] for d in loops])
@@ -280,8 +281,9 @@ def _braced(taps: _Taps, body: Sequence[str]) -> list[str]:
 def output_loops(scene: Scene, result: str) -> tuple[list[Dimension], list[str], str]:
     """Loops over an output in storage order, the counter of each of its axes, and the index written."""
     shape, order, strides = scene.buffer(result).shape, scene.layouts[result].order, scene.strides(result)
-    assert order is not None and strides is not None  # noqa: S101, PT018
-    loops, counters = [], ["0"] * len(shape)
+    assert order is not None and strides is not None  # noqa: PT018
+    loops: list[Dimension] = []
+    counters = ["0"] * len(shape)
     for axis in order:
         if shape[axis] > 1:
             counters[axis] = f"i{len(loops)}"
@@ -292,10 +294,10 @@ def output_loops(scene: Scene, result: str) -> tuple[list[Dimension], list[str],
 def reduce_function(scene: Scene, step: Step) -> Function:
     """A :class:`Reduce`: windows along every axis after the batch."""
     form = step.form
-    assert isinstance(form, Reduce)  # noqa: S101
+    assert isinstance(form, Reduce)
     (source,), (result,) = step.inputs, step.outputs
     buffer, strides = scene.buffer(source), scene.strides(source)
-    assert strides is not None  # noqa: S101
+    assert strides is not None
     loops, counters, to = output_loops(scene, result)
     axes, sizes = (Axis(), *form.axes), buffer.shape
     taps = tap_loops(axes, sizes, strides, counters)
@@ -303,7 +305,9 @@ def reduce_function(scene: Scene, step: Step) -> Function:
     expr = form.epilogue.expr
     counted = "count" in expr.variables()
     missing = buffer.format.lo - 1
-    reach = prod(a.taps for a in axes) * max(abs(buffer.format.lo - form.input_zero), abs(buffer.format.hi - form.input_zero))
+    reach = prod(a.taps for a in axes) * max(
+        abs(buffer.format.lo - form.input_zero), abs(buffer.format.hi - form.input_zero)
+    )
     wide = "int64_t" if reach >= INT32 or missing < -INT32 or buffer.format.dtype.itemsize > 4 else "int32_t"
     start: list[str]
     match form.combine:
@@ -358,7 +362,7 @@ def contract_function(scene: Scene, step: Step, wide: bool) -> Function:
         wide: Sum in 64 bits.
     """
     form = step.form
-    assert isinstance(form, Contract)  # noqa: S101
+    assert isinstance(form, Contract)
     (source,), (result,) = step.inputs, step.outputs
     weights = scene.program.tensors[form.weight]
     inputs, outputs = weights.shape[1], len(weights) // form.groups
@@ -408,7 +412,7 @@ def contract_function(scene: Scene, step: Step, wide: bool) -> Function:
 def epilogue_function(scene: Scene, step: Step, name: str) -> str:
     """An epilogue as a C function that kernels call in place of a requantizer they know."""
     form = step.form
-    assert isinstance(form, Contract)  # noqa: S101
+    assert isinstance(form, Contract)
     expr = form.epilogue.expr
     given = {"acc": "acc"}
     for variable, tensor in form.epilogue.params.items():
@@ -435,12 +439,12 @@ def move_function(scene: Scene, step: Step, skip: frozenset[int] = frozenset()) 
     body: list[str] = []
     for value, to in filled(scene, step):
         where = address(scene.views[result], to)
-        body += copy_lines(scene, step, fold(where, where), kind, lambda t, _, v=value: f"y[{t}] = {v};", "y", "y")
+        body += copy_lines(scene, step, fold(where, where), kind, f"y[@t] = {value};", "y", "y")
     for i, (to, source) in enumerate(copies(scene.program, scene.layouts, step)):
         if i in skip or not len(to):
             continue
         pattern = fold(address(scene.views[result], to), address(scene.views[step.inputs[i]], source))
-        body += copy_lines(scene, step, pattern, kind, lambda t, s, i=i: f"y[{t}] = x{i}[{s}];", "y", f"x{i}")
+        body += copy_lines(scene, step, pattern, kind, f"y[@t] = x{i}[@s];", "y", f"x{i}")
     used = "\n".join(body)
     unused = [f"    (void)x{i};" for i in range(len(step.inputs)) if f"x{i}" not in used]
     return Function(parameters(scene, step), (*unused, *body))
@@ -454,12 +458,12 @@ def address(view: View, positions: NDArray[np.int64]) -> NDArray[np.int64]:
 def filled(scene: Scene, step: Step) -> list[tuple[int, NDArray[np.int64]]]:
     """The values that a move puts in by itself, and the storage positions that get them."""
     form = step.form
-    assert isinstance(form, Move)  # noqa: S101
+    assert isinstance(form, Move)
     if not any(isinstance(m, Fill) for m in form.motions):
         return []
     values = [np.zeros(scene.buffer(name).shape, np.int64) for name in step.inputs]
     for motion in form.motions:
-        values = [apply_motion(values, motion)]
+        values = [np.asarray(apply_motion(values, motion), np.int64)]
     layout = scene.layouts[step.outputs[0]]
     empty = moved_indices(scene.program, step)[layout.positions] < 0
     stored = values[0].ravel()[layout.positions]
@@ -471,7 +475,7 @@ def copy_lines(
     step: Step,
     copy: Copy,
     kind: str,
-    assign: Callable[[str, str], str],
+    assign: str,
     to_name: str,
     source_name: str,
 ) -> list[str]:
@@ -493,7 +497,7 @@ def copy_lines(
     if block:
         line = f"memcpy(y + ({to}), {source_name} + ({source}), {loops[-1].count} * sizeof({kind}));"
     else:
-        line = assign(to, source)
+        line = assign.replace("@t", to).replace("@s", source)
     return nest(inner, [line])
 
 

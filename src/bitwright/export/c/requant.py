@@ -110,7 +110,7 @@ def _spread(values: Ints, channels: int) -> Ints:
     flat = np.ravel(values).astype(np.int64)
     if flat.size == 0 or (flat == flat[0]).all():
         return flat[:1]
-    assert flat.size == channels  # noqa: S101  (the program was checked)
+    assert flat.size == channels
     return flat
 
 
@@ -121,7 +121,7 @@ def _values(node: Expr, params: Mapping[str, Ints]) -> Ints | None:
 
 
 def _is_acc(node: Expr) -> bool:
-    return node.op is Op.VAR and node.name == "acc" and -INT32 <= node.lo and node.hi < INT32
+    return node.op is Op.VAR and node.name == "acc" and node.lo >= -INT32 and node.hi < INT32
 
 
 def _left(node: Expr, params: Mapping[str, Ints]) -> tuple[Expr, Ints, int] | None:
@@ -185,7 +185,13 @@ def _single(node: Expr, params: Mapping[str, Ints]) -> Found | None:
     if product.op is not Op.MUL or not _is_acc(product.args[0]):
         return None
     multiplier, right = _values(product.args[1], params), _values(node.args[1], params)
-    if multiplier is None or right is None or (right < 1).any() or (multiplier < 0).any() or (multiplier >= INT32).any():
+    if (
+        multiplier is None
+        or right is None
+        or (right < 1).any()
+        or (multiplier < 0).any()
+        or (multiplier >= INT32).any()
+    ):
         return None
     core = round_shift(product, node.args[1], Rounding.HALF_UP)
     if core.lo < -INT32 or core.hi >= INT32:

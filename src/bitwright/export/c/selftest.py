@@ -23,9 +23,7 @@ def checksums(program: Program, layouts: Mapping[str, Layout], inputs: Mapping[s
     return [zlib.crc32(stored_bytes(program, layouts, step.outputs[0], found)) for step in program.steps]
 
 
-def stored_bytes(
-    program: Program, layouts: Mapping[str, Layout], name: str, values: Mapping[str, Values]
-) -> bytes:
+def stored_bytes(program: Program, layouts: Mapping[str, Layout], name: str, values: Mapping[str, Values]) -> bytes:
     """A buffer as it lies in the memory of a little-endian machine, without gaps."""
     dtype = program.buffers[name].format.dtype
     return layouts[name].stored(np.asarray(values[name])).astype(dtype.newbyteorder("<")).tobytes()
@@ -75,7 +73,9 @@ def test_source(program: Program, prefix: str) -> str:
         f'            printf("vector %d: output {i} differs\\n", v);\n            failures++;\n        }}'
         for i in range(len(outputs))
     )
-    given = ", ".join([f"{prefix}_vector_in{i}[v]" for i in range(len(inputs))] + [f"out{i}" for i in range(len(outputs))])
+    given = ", ".join(
+        [f"{prefix}_vector_in{i}[v]" for i in range(len(inputs))] + [f"out{i}" for i in range(len(outputs))]
+    )
     streamed = ", ".join([f"in{i}" for i in range(len(inputs))] + [f"out{i}" for i in range(len(outputs))])
     statics = [f"static {kind} out{i}[{size}];" for i, (kind, size) in enumerate(outputs)]
     file_inputs = [f"static {kind} in{i}[{size}];" for i, (kind, size) in enumerate(inputs)]

@@ -118,8 +118,8 @@ class _Sharing:
         self.roots: dict[str, Root] = {}
         self.elided: set[str] = set()
         self.placed: dict[str, frozenset[int]] = {}
-        self.last: dict[str, int] = {name: -1 for name in program.buffers}
-        self.made: dict[str, int] = {name: -1 for name in program.inputs}
+        self.last: dict[str, int] = dict.fromkeys(program.buffers, -1)
+        self.made: dict[str, int] = dict.fromkeys(program.inputs, -1)
         for at, step in enumerate(program.steps):
             for name in step.inputs:
                 self.last[name] = at
@@ -179,7 +179,7 @@ class _Sharing:
         return not self.moves_nothing(step)
 
     def moves_nothing(self, step: Step) -> bool:
-        assert isinstance(step.form, Move)  # noqa: S101
+        assert isinstance(step.form, Move)
         if len(step.inputs) != 1 or any(isinstance(m, Fill) for m in step.form.motions):
             return False
         ((to, source),) = self.positions(step)
@@ -299,5 +299,5 @@ def copies(program: Program, layouts: Mapping[str, Layout], step: Step) -> list[
 
 def fills(program: Program, step: Step) -> Sequence[Fill]:
     """The fills of a move."""
-    assert isinstance(step.form, Move)  # noqa: S101
+    assert isinstance(step.form, Move)
     return [m for m in step.form.motions if isinstance(m, Fill)]

@@ -1,11 +1,11 @@
 """Program → C99: a directory that compiles by itself.
 
-    NAME.h             the interface
-    NAME.c             the network as straight-line calls, and functions for what no kernel does
-    NAME_weights.c     constants; BW_WEIGHTS_SECTION puts them where the linker script wants them
-    NAME_kernels.h/.c  the kernels that are used, and no others
-    NAME_test.c        self-test, with NAME_vectors.h
-    CMakeLists.txt, Makefile, report.json
+NAME.h             the interface
+NAME.c             the network as straight-line calls, and functions for what no kernel does
+NAME_weights.c     constants; BW_WEIGHTS_SECTION puts them where the linker script wants them
+NAME_kernels.h/.c  the kernels that are used, and no others
+NAME_test.c        self-test, with NAME_vectors.h
+CMakeLists.txt, Makefile, report.json
 """
 
 from __future__ import annotations
@@ -223,7 +223,9 @@ class _Emitter:
                 return self.kernel(step, found)
             return "loop nest", [self.call(step, found)]
         if isinstance(form, Move):
-            return "copy", [self.call(step, move_function(self.scene, step, self.storage.placed.get(step.name, frozenset())))]
+            return "copy", [
+                self.call(step, move_function(self.scene, step, self.storage.placed.get(step.name, frozenset())))
+            ]
         return "loop nest", [self.call(step, FORMS[type(form)](self.scene, step))]
 
     def kernel(self, step: Step, call: KernelCall) -> tuple[str, list[str]]:
@@ -316,19 +318,18 @@ class _Emitter:
                 macro = f"{upper}_{role}{suffix}"
                 lines += [
                     f"/* {role.lower()} {comment(name)}: {comment(buffer.format)}, real = scale * (integer - zero point).",
-                    f"   In memory: {' x '.join(map(str, shape))}, that is axes {list(layout.order or ())} of "
-                    f"{list(buffer.shape)}. */",
+                    f"   In memory: {' x '.join(map(str, shape))}: axes {list(layout.order or ())} of {list(buffer.shape)}. */",
                     f"#define {macro}_SIZE {buffer.size}",
                     f"#define {macro}_SCALE {interface.real(float(buffer.format.scale))}",
                     f"#define {macro}_ZERO_POINT {int(buffer.format.zero_point)}",
                 ]
                 view = self.storage.views[name]
-                if view.solid and self.storage.roots[view.root].kind == (
-                    "input" if role == "INPUT" else "arena"
-                ):
+                if view.solid and self.storage.roots[view.root].kind == ("input" if role == "INPUT" else "arena"):
                     offset = self.offsets[view.root] + view.offset * self.storage.roots[view.root].item_bytes
-                    what = "A place in the arena that is free until the input has been read." if role == "INPUT" else (
-                        "Where in the arena the output lies after a run."
+                    what = (
+                        "A place in the arena that is free until the input has been read."
+                        if role == "INPUT"
+                        else ("Where in the arena the output lies after a run.")
                     )
                     lines += [f"/* {what} */", f"#define {macro}_OFFSET {offset}"]
                 lines.append("")
@@ -396,7 +397,12 @@ class _Emitter:
         everything = "\n".join([*functions, *epilogues])
         prelude = C_PRELUDE if "BW_ASR" in everything or "BW_FLOOR" in everything or "bw_scale32" in everything else ""
         math = any("fabs(" in t or "floor(" in t for t in helper_text)
-        lines = [f'#include "{prefix}.h"', f'#include "{prefix}_kernels.h"', *(["#include <math.h>"] if math else []), ""]
+        lines = [
+            f'#include "{prefix}.h"',
+            f'#include "{prefix}_kernels.h"',
+            *(["#include <math.h>"] if math else []),
+            "",
+        ]
         lines += [prelude, *functions, *epilogues]
         lines += [runtime.render_helpers(set(own)), *(runtime.render(i) for i in own)]
         lines += [*self.descriptions, "", *self.run_lines(), *helper_text]
@@ -421,14 +427,14 @@ class _Emitter:
     def run_lines(self) -> list[str]:
         prefix, upper, program = self.prefix, self.prefix.upper(), self.program
         inputs = [f"in{i}" for i in range(len(program.inputs))]
+        passed = ", ".join([*inputs, *(f"out{i}" for i in range(len(program.outputs))), "arena, NULL, NULL"])
         missing = " || ".join([*(f"{name} == NULL" for name in inputs), "arena == NULL"])
         lines = [
             f"#if {upper}_HOOKS",
             f"#define {upper}_AFTER(step, data) do {{ if (hook != NULL) {{ hook(user, step, data); }} }} while (0)",
             f"int {prefix}_run({self.arguments()})",
             "{",
-            f"    return {prefix}_run_hooked({', '.join([*inputs, *(f'out{i}' for i in range(len(program.outputs)))])}, "
-            "arena, NULL, NULL);",
+            f"    return {prefix}_run_hooked({passed});",
             "}",
             "",
             f"int {prefix}_run_hooked({self.arguments()}, {prefix}_hook_t hook, void *user)",
@@ -481,7 +487,14 @@ class _Emitter:
                 macs = program.macs.get(step.layer, 0)
                 counted.add(step.layer)
             rows.append(
-                {"step": step.name, "layer": step.layer, "op": step.op, "by": how, "macs": macs, "constant_bytes": bytes_}
+                {
+                    "step": step.name,
+                    "layer": step.layer,
+                    "op": step.op,
+                    "by": how,
+                    "macs": macs,
+                    "constant_bytes": bytes_,
+                }
             )
         return {
             "network": program.name,
