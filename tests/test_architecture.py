@@ -27,10 +27,15 @@ LEVELS = (
     ("lower",),
     ("simulate",),
     ("metrics",),
+    ("quantized",),
     ("explain",),
     ("export", "mcu", "fpga"),
+    ("model", "layer_rows"),
+    ("validating",),
     ("api",),
+    ("inspection", "detailing", "comparing"),
     ("view",),
+    ("commands",),
     ("cli", "app"),
 )
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}

@@ -6,7 +6,6 @@ Heavy modules are imported inside the functions, so that importing bitwright is 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,112 +13,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bitwright.errors import CalibrationError, ModelError, StaleCalibration, printable
+from bitwright.model import Model, PathLike, load, open_samples
+from bitwright.validating import validate
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from bitwright.calibrate.assign import Formats
     from bitwright.calibrate.spec import NetworkSpec
     from bitwright.calibrate.statistics import Statistics
-    from bitwright.data.contract import InputContract
-    from bitwright.data.source import Source
-    from bitwright.metrics.validation import Validation
-    from bitwright.network.network import Network
-    from bitwright.passes._pass import Change
-    from bitwright.passes.fold import Fold
+    from bitwright.program.program import Program
     from bitwright.quantized import Quantized
     from bitwright.targets.target import Target
 
+__all__ = ["Calibration", "Model", "calibrate", "load", "packed", "quantize", "role_schemes", "target_of", "validate"]
+
 Progress = Callable[[int, int | None, str], None]
-PathLike = str | os.PathLike[str]
-CHECKED_SAMPLES = 2
-VALIDATION_BATCH = 16
-
-
-@dataclass(frozen=True)
-class Model:
-    """A network that was loaded and prepared.
-
-    Attributes:
-        network: Folded and grouped into layers; every node knows the source nodes it came from.
-        changes: What the folding passes did, in order.
-        contract: How samples become inputs.
-        notes: What the user should know, in sentences.
-        path: The file, if it came from one.
-    """
-
-    network: Network
-    changes: tuple[Change, ...]
-    contract: InputContract
-    notes: tuple[str, ...] = ()
-    path: Path | None = None
-
-    @property
-    def name(self) -> str:
-        """The network's name."""
-        return self.network.name
-
-    @property
-    def folds(self) -> tuple[Fold, ...]:
-        """What folding did to the range of each weight and bias."""
-        return tuple(fold for change in self.changes for fold in change.folds)
-
-    def spec(self, target: Target) -> NetworkSpec:
-        """Its layers as ``target`` sees them."""
-        from bitwright.calibrate.spec import read_layers
-
-        return read_layers(self.network, target)
-
-
-def load(
-    model: Any,
-    *,
-    input_spec: PathLike | Mapping[str, Any] | InputContract | None = None,
-    shapes: Mapping[str, int | Sequence[int]] | None = None,
-    name: str | None = None,
-) -> Model:
-    """Load a float network and prepare it: fold, fuse, group, with every source name kept.
-
-    Args:
-        model: Path of an ONNX file, ONNX bytes, a ``ModelProto`` or an ``onnx_ir.Model``.
-        input_spec: The input contract, or its TOML file; by default ``MODEL.toml`` beside the model.
-        shapes: Sizes for free dimensions other than the batch.
-        name: A name for reports.
-
-    Raises:
-        ModelError: if the network cannot be used; the subclass and message say why.
-        DataError: if the input contract cannot be used.
-    """
-    from bitwright.data.contract import InputContract, default_contract
-    from bitwright.network.load import load as read
-    from bitwright.passes.prepare import prepare
-
-    if isinstance(model, Model):
-        return model
-    source = read(model, name=name, shapes=shapes)
-    network, changes = prepare(source)
-    if not network.inputs or not network.outputs:
-        raise ModelError(f"{printable(network.name)} has no inputs or no outputs, so there is nothing to quantize.")
-    path = Path(model) if isinstance(model, (str, os.PathLike)) else None
-    contract: InputContract | None
-    if input_spec is None:
-        contract = InputContract.find(path) if path is not None else None
-    elif isinstance(input_spec, InputContract):
-        contract = input_spec
-    elif isinstance(input_spec, Mapping):
-        contract = InputContract.from_dict(input_spec)
-    else:
-        contract = InputContract.from_toml(input_spec)
-    first = contract.name if contract is not None and contract.name in network.inputs else network.inputs[0]
-    shape: list[int | None] = list(network.shape(first))
-    if network.batchable and shape:
-        shape[0] = None
-    notes: tuple[str, ...] = network.notes
-    if contract is None:
-        bound, more = default_contract(shape, network.dtype(first), name=first)
-        notes = (*notes, *more)
-    else:
-        bound = contract.bind(shape, network.dtype(first), name=first)
-    return Model(network=network, changes=changes, contract=bound, notes=notes, path=path)
 
 
 @dataclass(frozen=True)
@@ -146,7 +53,7 @@ class Calibration:
         """The calibration table: a row for each weight, bias and activation."""
         from bitwright.calibrate.table import calibration_table
 
-        return [row.to_json() for row in calibration_table(self.model.network, self.statistics, self.model.contract)]
+        return [r.to_dict() for r in calibration_table(self.model.network, self.statistics, self.model.contract)]
 
     def to_pandas(self) -> Any:
         """The table as a pandas DataFrame.
@@ -194,44 +101,6 @@ class Calibration:
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def samples_of(
-    model: Model, data: Any, *, samples: int | None = None, seed: int | None = None, skip_bad: bool = False
-) -> Source:
-    """Open ``data`` for a network; see ``data/source.py`` for what it may be."""
-    from bitwright.data.source import open_source
-
-    return open_source(
-        data,
-        model.contract,
-        samples=samples,
-        seed=seed,
-        on_bad="skip" if skip_bad else "error",
-        inputs=model.network.inputs,
-    )
-
-
-def checked_first_batch(model: Model, source: Source) -> tuple[str, ...]:
-    """What the first batch has to say: shape, layout, range, "looks normalized twice".
-
-    Raises:
-        DataError: if it cannot be right.
-    """
-    from bitwright.data.first_batch import check_first_batch
-    from bitwright.errors import NoData
-
-    net = model.network
-    batch = next(iter(source.batches(min(4, VALIDATION_BATCH) if net.batchable else 1, 0)), None)
-    if batch is None:
-        raise NoData(f"{source.title} gives no sample.")
-    free = [None] if net.batchable else []
-    shapes = {name: [*free, *net.shape(name)[len(free) :]] for name in net.inputs}
-    types = {name: net.dtype(name) for name in net.inputs}
-    if len(net.inputs) == 1:
-        only = net.inputs[0]
-        return check_first_batch(batch, model.contract, shapes[only], types[only])
-    return check_first_batch(batch, model.contract, shapes, types)
-
-
 def calibrate(
     model: Any,
     data: Any,
@@ -260,8 +129,7 @@ def calibrate(
     from bitwright.calibrate.observe import observe
 
     loaded = load(model)
-    source = samples_of(loaded, data, samples=samples, seed=seed, skip_bad=skip_bad)
-    notes = checked_first_batch(loaded, source)
+    source = open_samples(loaded.network, loaded.contract, data, samples=samples, seed=seed, skip_bad=skip_bad)
 
     def report(done: int, total: int | None) -> None:
         if progress is not None:
@@ -273,7 +141,7 @@ def calibrate(
         progress=report if progress is not None else None,
         checkpoint=None if checkpoint is None else Path(checkpoint),
     )
-    notes = (*loaded.notes, *notes, *source.notes)
+    notes = (*loaded.notes, *source.notes)
     if statistics.partial:
         notes = (*notes, f"Interrupted: only the first {statistics.samples} samples were used.")
     return Calibration(loaded, statistics, notes)
@@ -295,6 +163,7 @@ def quantize(
     samples: int | None = None,
     seed: int | None = None,
     strict: bool = False,
+    skip_bad: bool = False,
     progress: Progress | None = None,
 ) -> Quantized:
     """Choose every tensor's format under the target's rules and write the integer program.
@@ -307,6 +176,7 @@ def quantize(
         samples: How many samples to use, where data is given.
         seed: See :func:`calibrate`.
         strict: Refuse layers that would stay in float.
+        skip_bad: See :func:`calibrate`.
         progress: See :func:`calibrate`.
 
     Raises:
@@ -318,12 +188,14 @@ def quantize(
 
     loaded = load(model)
     chosen = target_of(target)
-    collected = _calibration_for(loaded, calibration, samples, seed, progress)
+    collected = _calibration_for(
+        loaded, calibration, samples=samples, seed=seed, skip_bad=skip_bad, progress=progress
+    )
     schemes = role_schemes(chosen, scheme)
     spec = loaded.spec(chosen)
     formats = assign(spec, collected.statistics, chosen, schemes.made)
     program = lower(loaded.network, spec, formats, chosen, strict=strict)
-    return packed(loaded, collected, chosen, schemes.names, program, formats, seed=seed)
+    return packed(loaded, collected, chosen, schemes.names, spec, program, formats, seed=seed)
 
 
 @dataclass(frozen=True)
@@ -351,7 +223,13 @@ def role_schemes(target: Target, scheme: str | None = None) -> NamedSchemes:
 
 
 def _calibration_for(
-    model: Model, calibration: Any, samples: int | None, seed: int | None, progress: Progress | None
+    model: Model,
+    calibration: Any,
+    *,
+    samples: int | None,
+    seed: int | None,
+    skip_bad: bool,
+    progress: Progress | None,
 ) -> Calibration:
     if isinstance(calibration, Calibration):
         expected, found = model.network.fingerprint, calibration.statistics.network
@@ -366,7 +244,10 @@ def _calibration_for(
         return Calibration.load(model, calibration)
     if calibration is None:
         raise CalibrationError("Quantizing needs a calibration, a .bwcal file, or data to calibrate with.")
-    return calibrate(model, calibration, samples=samples, seed=seed, progress=progress)
+    collected = calibrate(model, calibration, samples=samples, seed=seed, skip_bad=skip_bad, progress=progress)
+    if collected.statistics.partial:  # Ctrl-C: what was asked for is a network calibrated with all samples
+        raise KeyboardInterrupt
+    return collected
 
 
 def packed(
@@ -374,8 +255,9 @@ def packed(
     calibration: Calibration,
     target: Target,
     schemes: Mapping[str, str],
-    program: Any,
-    formats: Any,
+    spec: NetworkSpec,
+    program: Program,
+    formats: Formats,
     *,
     seed: int | None = None,
     repairs: Sequence[Mapping[str, Any]] = (),
@@ -383,6 +265,7 @@ def packed(
     """Everything in one value: the program, the float network, the contract, the statistics and where they came from."""
     from bitwright import __version__
     from bitwright.calibrate.file import statistics_bytes
+    from bitwright.layer_rows import layer_rows
     from bitwright.program.file import Artefact
     from bitwright.quantized import Quantized
 
@@ -410,6 +293,7 @@ def packed(
             "groups": dict(formats.group),
             "notes": list(formats.notes),
         },
+        "layers": [row.to_json() for row in layer_rows(spec, program)],
         "folds": [fold.to_json() for fold in model.folds],
         "notes": [*calibration.notes, *formats.notes, *program.notes],
     }
@@ -422,111 +306,3 @@ def packed(
             calibration=statistics_bytes(calibration.statistics),
         )
     )
-
-
-def validate(
-    quantized: Any,
-    data: Any,
-    metric: Any = None,
-    *,
-    samples: int | None = None,
-    seed: int | None = None,
-    skip_bad: bool = False,
-    decode: Any = None,
-    progress: Progress | None = None,
-) -> Validation:
-    """Run the float network and the integer program over the same samples and compare them.
-
-    The first samples are also run through the reference simulator, and every integer of every buffer is compared.
-
-    Args:
-        quantized: A quantized network or its ``.bw`` file.
-        data: Samples, with labels where the metric needs them.
-        metric: A name, ``module:function``, or None for the task's own.
-        samples: Use so many.
-        seed: See :func:`calibrate`.
-        skip_bad: Leave out samples that cannot be read.
-        decode: The decode function of a detector.
-        progress: Called with (samples done, samples in all or None, what is going on).
-
-    Raises:
-        NoData: if there are no samples, or no labels where the metric needs them.
-        Mismatch: if the fast engine and the reference differ, which would be a bug of ours.
-    """
-    import numpy as np
-
-    from bitwright.data.source import open_source
-    from bitwright.metrics.choose import metric_for
-    from bitwright.metrics.comparison import Comparison
-    from bitwright.metrics.validation import Pair, Seconds
-    from bitwright.quantized import open_quantized
-
-    q = open_quantized(quantized)
-    program, net, contract = q.program, q.network, q.contract
-    source = open_source(
-        data, contract, samples=samples, seed=seed, on_bad="skip" if skip_bad else "error", inputs=net.inputs
-    )
-    labelled = bool(source.labelled)
-    output = 0
-    last = program.buffers[program.outputs[output]].format
-    comparison = Comparison(
-        lambda: metric_for(metric, contract, labelled=labelled, outputs=net.outputs, decode=decode),
-        contract,
-        output=output,
-        highest=float(np.max(last.real_range[1])),
-    )
-    session = net.session()
-    spent = {"float": 0.0, "quantized": 0.0, "data": 0.0}
-    checked = mismatches = done = 0
-    size = VALIDATION_BATCH if net.batchable else 1
-    batches = iter(source.batches(size))
-    while True:
-        start = time.perf_counter()
-        batch = next(batches, None)
-        spent["data"] += time.perf_counter() - start
-        if batch is None:
-            break
-        arrays = batch.x if isinstance(batch.x, dict) else {net.inputs[0]: batch.x}
-        start = time.perf_counter()
-        floats = session.run(list(net.outputs), arrays)
-        spent["float"] += time.perf_counter() - start
-        if done == 0:  # also warms the engine up, so that building it is not counted as running it
-            few = {name: x[:CHECKED_SAMPLES] for name, x in arrays.items()}
-            agreement = q.check(few)
-            agreement.require(f"The engine ({q.engine.name})")
-            checked, mismatches = agreement.values_checked, agreement.mismatches
-            q.engine.run(q.integers({name: x[:1] for name, x in arrays.items()}))
-        start = time.perf_counter()
-        integers = q.engine.run(q.integers(arrays))
-        outputs = q.reals(integers)
-        spent["quantized"] += time.perf_counter() - start
-        comparison.update(
-            [np.asarray(f) for f in floats],
-            [o.astype(np.float32) for o in outputs],
-            batch.y if labelled else None,
-            inputs=arrays[net.inputs[0]],
-        )
-        done += len(batch)
-        if progress is not None:
-            progress(done, source.length, "validating")
-    return comparison.validation(
-        learnable_bytes=Pair(program.learnable_float_bytes, program.learnable_bytes),
-        integer_mac_share=program.integer_mac_share,
-        engine=q.engine.name,
-        values_checked=checked,
-        mismatches=mismatches,
-        seconds=Seconds(**spent),
-        target=program.target,
-        notes=(*source.notes, *saturation_notes(q)),
-    )
-
-
-def saturation_notes(quantized: Quantized) -> tuple[str, ...]:
-    """Sentences about float islands, for every report."""
-    from bitwright.program.forms import Island
-
-    islands = [step for step in quantized.program.steps if isinstance(step.form, Island)]
-    share = 1.0 - quantized.program.integer_mac_share
-    return tuple(
-        f"Layer '{printable(step.layer)}' runs in float: {step.form.reason}" for step in islands if isinstance(step.form, Island)
-    ) + ((f"{share:.1%} of the multiply-accumulates run in float.",) if share > 0 else ())

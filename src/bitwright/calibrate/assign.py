@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from bitwright.calibrate.schemes.minmax import MinMax
 from bitwright.calibrate.spec import LayerSpec, NetworkSpec
 from bitwright.calibrate.statistics import Statistics
 from bitwright.calibrate.tensor_stats import TensorStats
@@ -140,7 +141,14 @@ def sources_of_group(net: NetworkSpec, members: list[str]) -> list[str]:
     return roots or members[:1]
 
 
-def assign(net: NetworkSpec, statistics: Statistics, target: Target, schemes: RoleSchemes) -> Formats:
+def assign(
+    net: NetworkSpec,
+    statistics: Statistics,
+    target: Target,
+    schemes: RoleSchemes,
+    *,
+    weights: Mapping[str, Format] | None = None,
+) -> Formats:
     """Choose every format.
 
     Args:
@@ -148,6 +156,7 @@ def assign(net: NetworkSpec, statistics: Statistics, target: Target, schemes: Ro
         statistics: Of all activations.
         target: Whose rules hold.
         schemes: How a range becomes a format.
+        weights: Layer → format of its weights, where that is chosen already.
 
     Raises:
         CalibrationError: if a tensor has no statistics.
@@ -158,22 +167,28 @@ def assign(net: NetworkSpec, statistics: Statistics, target: Target, schemes: Ro
     for root, tensors in members.items():
         chosen = _group_format(net, root, tensors, statistics, target, schemes)
         activations |= dict.fromkeys(tensors, chosen)
-    weights = {}
-    for spec in net.layers:
-        if spec.is_linear and not spec.reason:
-            rule = target.weight_rule(spec.op, **spec.facts)
-            values = spec.weights()
-            axis = 0 if rule.per_channel else None
-            stats = TensorStats.of(values, axis)
-            weights[spec.name] = schemes.weight.choose(stats, rule, values=values, axis=axis)
+    given = weights or {}
+    chosen_weights = {
+        spec.name: given[spec.name] if spec.name in given else weight_format(spec, target, schemes)
+        for spec in net.layers
+        if spec.is_linear and not spec.reason
+    }
     group = {tensor: groups.find(tensor) for tensor in activations}
-    formats = Formats(activations=activations, weights=weights, group=group)
+    formats = Formats(activations=activations, weights=chosen_weights, group=group)
     if target.bias_source == "accumulator":
         formats = fit_biases(net, formats, target)
     if target.arithmetic.requantize == "shift":
         formats = obey_exponent_limits(net, formats)
         formats = obey_shift_limits(net, formats, target)
     return replace(formats, biases=own_biases(net, formats, target, schemes))
+
+
+def weight_format(spec: LayerSpec, target: Target, schemes: RoleSchemes) -> Format:
+    """The format of a layer's weights."""
+    rule = target.weight_rule(spec.op, **spec.facts)
+    values = spec.weights()
+    axis = 0 if rule.per_channel else None
+    return schemes.weight.choose(TensorStats.of(values, axis), rule, values=values, axis=axis)
 
 
 def fit_biases(net: NetworkSpec, formats: Formats, target: Target) -> Formats:
@@ -242,7 +257,26 @@ def _group_format(
         candidates = [scheme.choose(_statistics(statistics, t), rule) for t in roots]
         return max(candidates, key=lambda f: float(np.max(f.scale)))
     merged = sum((_statistics(statistics, t) for t in roots), TensorStats())
-    return scheme.choose(replace(merged, axis=None, channel_lo=None, channel_hi=None), rule)
+    merged = replace(merged, axis=None, channel_lo=None, channel_hi=None)
+    chosen = scheme.choose(merged, rule)
+    allowed = CLIPPED_OUTPUTS * max(1, statistics.samples)
+    clipped = [t for t in tensors if t in net.outputs and clips(_statistics(statistics, t), chosen) > allowed]
+    if not clipped:
+        return chosen
+    needed = MinMax().choose(sum((_statistics(statistics, t) for t in clipped), TensorStats()), rule)
+    return max(chosen, needed, key=lambda f: float(np.max(f.scale)))
+
+
+# A clipped output value is harmless alone, but two of them in one sample are a tie, and the answer is lost.
+CLIPPED_OUTPUTS = 0.1
+
+
+def clips(stats: TensorStats, format: Format) -> float:
+    """How many of the observed values lie outside the range of ``format``, half a step allowed."""
+    low, high = (float(v) for v in format.real_range)
+    half = float(format.scale) / 2
+    left, right, count = stats.bins()
+    return float(count[(left > high + half) | (right < low - half)].sum())
 
 
 def exponent(format: Format) -> int:

@@ -1,0 +1,1 @@
+"""The commands: each turns its options into calls of the api, and the answer into text or JSON."""

@@ -1,0 +1,176 @@
+"""``bitwright quantize``: from a float network and data to one file of integers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from bitwright.commands import catalog, options, screen
+
+if TYPE_CHECKING:
+    from bitwright.api import Calibration
+    from bitwright.model import Model
+    from bitwright.quantized import Quantized
+
+
+@click.command(
+    short_help="Write the integer network, NAME.bw.",
+    epilog="\n\n".join(
+        (
+            catalog.listing(catalog.target_titles(), "Targets:"),
+            catalog.listing(catalog.scheme_names(), "Schemes:"),
+        )
+    ),
+)
+@options.model_argument
+@click.option(
+    "--data",
+    metavar="D",
+    required=True,
+    help="Samples to calibrate with, or a .bwcal file of this model (see bitwright calibrate).",
+)
+@click.option("--target", default="generic", show_default=True, metavar="T", help="A target or its .toml file.")
+@click.option(
+    "--scheme",
+    metavar="S",
+    help="How ranges become formats, as name or name{option=value}; by default the target's own.",
+)
+@click.option("--mend", metavar="SPEC", help="Repairs to apply before, or auto.")
+@options.samples
+@click.option("--strict", is_flag=True, help="Exit with 3 if a layer would stay in float.")
+@options.output("MODEL.bw")
+@options.network
+@click.option("--quiet", is_flag=True, help="No progress.")
+@options.as_json
+def quantize(
+    model: Path,
+    data: str,
+    *,
+    target: str,
+    scheme: str | None,
+    mend: str | None,
+    samples: int | None,
+    seed: int | None,
+    skip_bad: bool,
+    strict: bool,
+    output: Path | None,
+    input_spec: Path | None,
+    shapes: tuple[str, ...],
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Choose a format for every tensor of MODEL under the rules of a target, and write the integer network.
+
+    The file holds everything that later steps need: the integer program, the float network, the calibration and the
+    input contract.
+    """
+    from bitwright.api import load, role_schemes, target_of
+    from bitwright.api import quantize as run
+
+    if mend is not None:
+        refuse_repairs(mend)
+    output = output or options.beside(model, ".bw")
+    options.check_output(output)
+    chosen = target_of(target)
+    role_schemes(chosen, scheme)  # a misspelt name is said before hours are spent
+    loaded = load(model, input_spec=input_spec, shapes=options.parse_shapes(shapes))
+    if strict:
+        from bitwright.inspection import inspect
+
+        inspect(loaded, chosen, strict=True).require_integers()
+    calibration = calibrated(loaded, data, samples=samples, seed=seed, skip_bad=skip_bad, quiet=quiet)
+    q = run(loaded, calibration, chosen, scheme=scheme, seed=seed, strict=strict)
+    q.save(output)
+    if as_json:
+        screen.emit_json(summary(q, output))
+    else:
+        show(q, output)
+
+
+def refuse_repairs(spec: str) -> None:
+    """Say which repairs there are.
+
+    Raises:
+        click.UsageError: always, as long as there are none.
+    """
+    from bitwright.passes.registry import passes
+
+    repairs = [name for name, kind in passes().items() if kind.changes_function]
+    known = f"Known are {', '.join(repairs)}, and they cannot be applied from here yet" if repairs else "It has none"
+    raise click.UsageError(f"--mend {spec}: this version of bitwright has no such repair. {known}; leave out --mend.")
+
+
+def calibrated(
+    model: Model, data: str, *, samples: int | None, seed: int | None, skip_bad: bool, quiet: bool
+) -> Calibration:
+    """The calibration in a .bwcal file, or one made of data."""
+    from bitwright.api import Calibration
+    from bitwright.commands.calibrate import observed
+
+    if data.endswith(".bwcal"):
+        if samples is not None or seed is not None:
+            raise click.UsageError("--samples and --seed choose from data; a .bwcal file is used whole.")
+        return Calibration.load(model, data)
+    result = observed(
+        model, data, samples=samples, seed=seed, skip_bad=skip_bad, checkpoint=None, quiet=quiet
+    )
+    if result.statistics.partial:
+        raise KeyboardInterrupt
+    return result
+
+
+def summary(q: Quantized, output: Path) -> dict[str, object]:
+    """The result for programs."""
+    program, provenance = q.program, q.provenance
+    return {
+        "output": str(output),
+        "network": q.name,
+        "target": program.target,
+        "schemes": provenance["schemes"],
+        "calibration_samples": provenance["calibration_samples"],
+        "layers": len(provenance["layers"]),
+        "integer_mac_share": program.integer_mac_share,
+        "learnable_bytes": {"float": program.learnable_float_bytes, "quantized": program.learnable_bytes},
+        "notes": provenance["notes"],
+    }
+
+
+SHOWN_NOTES = 8
+
+
+def show(q: Quantized, output: Path) -> None:
+    """The report for people."""
+    from bitwright.validating import island_notes
+
+    program, provenance = q.program, q.provenance
+    before, after = program.learnable_float_bytes, program.learnable_bytes
+    saved = f"   {100 * (after - before) / before:+.0f} %" if before else ""
+    schemes = provenance["schemes"]
+    named = sorted(set(schemes.values()))
+    shown = named[0] if len(named) == 1 else ", ".join(f"{role} {name}" for role, name in schemes.items())
+    samples = provenance["calibration_samples"]
+    screen.say(
+        screen.line(
+            ("✓ ", "blue"),
+            (screen.safe(q.name), "bold"),
+            " for ",
+            (program.target, "bold cyan"),
+            f", {screen.many(len(provenance['layers']), 'layer')}",
+            (f"   saved {screen.safe(output)}", "dim"),
+        ),
+        screen.line(("  Formats     ", "bold"), f"by {shown}, from {screen.many(samples, 'sample')}"),
+        screen.line(
+            ("  Learnables  ", "bold"), f"{screen.size(before)} → {screen.size(after)}", (saved, "blue")
+        ),
+        screen.line(
+            ("  Integers    ", "bold"),
+            (f"{100 * program.integer_mac_share:.1f} %", "" if program.integer_mac_share == 1 else "yellow"),
+            " of the multiply-accumulates",
+        ),
+    )
+    notes = [*provenance["notes"], *island_notes(q)]
+    screen.notes(notes[:SHOWN_NOTES])
+    if len(notes) > SHOWN_NOTES:
+        screen.say(screen.text(f"  and {len(notes) - SHOWN_NOTES} notes more: bitwright details {screen.safe(output)}", "dim"))
