@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 from bitwright.calibrate.bins import BINS
 from bitwright.calibrate.statistics import Statistics, TensorStats
-from bitwright.calibrate.tensor_stats import Tally
+from bitwright.calibrate.tally import Tally
 
 arrays = hnp.arrays(
     np.float32,
@@ -21,6 +21,9 @@ arrays = hnp.arrays(
 stats = st.one_of(
     st.just(TensorStats()),
     st.builds(lambda x: TensorStats.of(x, 1, channel_hist=True), arrays),
+    st.builds(lambda x: TensorStats.of(x, 1), arrays),
+    st.builds(lambda x: TensorStats.of(x, 2), arrays),
+    st.builds(TensorStats.of, arrays),
 )
 laws = settings(max_examples=60, deadline=None)
 

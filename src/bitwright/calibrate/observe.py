@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from bitwright.calibrate.constants import constant_statistics
 from bitwright.calibrate.derive import derivable, derived
 from bitwright.calibrate.file import load_statistics, save_statistics
+from bitwright.calibrate.inputs import input_channels
 from bitwright.calibrate.statistics import Statistics
-from bitwright.calibrate.tensor_stats import Tally, TensorStats
+from bitwright.calibrate.tally import Tally
 from bitwright.errors import BitwrightError, InputMismatch, NoData, NonFinite, printable
 
 if TYPE_CHECKING:
@@ -207,7 +208,7 @@ def observe(
     Args:
         net: The float network, after the passes that belong to it.
         source: The samples.
-        made: What to observe; by default ``plan(net)``.
+        made: What to observe; by default ``plan(net)``, and the channels of inputs that ``source.contract`` scales.
         progress: Called with the number of samples done and the number in all (None if not known).
         checkpoint: Where to keep what was counted, every few seconds.  If the file is there already, from the same
             network, samples and plan, the run goes on from it and ends with the same statistics as an unbroken one.
@@ -219,7 +220,9 @@ def observe(
         NoData: if the source gives no sample.
         InputMismatch: if samples do not fit the network.
     """
-    made = plan(net) if made is None else made
+    if made is None:
+        channels = input_channels(net, getattr(source, "contract", None))
+        made = plan(net, channels=channels, histograms=channels)
     base = Statistics(net.fingerprint, (source.fingerprint,) if source.fingerprint else (), **constant_statistics(net))
     start = _resumed(checkpoint, base, made)
     run = _Run(net, made, base, start, checkpoint, cores() if workers is None else workers, progress)
@@ -331,4 +334,4 @@ def _resumed(checkpoint: Path | None, base: Statistics, made: Plan) -> Statistic
     return found if same and as_planned and whole else nothing
 
 
-__all__ = ["Batches", "Plan", "TensorStats", "batch_size", "observe", "observed_tensors", "plan"]
+__all__ = ["Batches", "Plan", "batch_size", "observe", "observed_tensors", "plan"]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from bitwright.calibrate.constants import constant_inputs, weight_axis
+from bitwright.calibrate.inputs import Contracts, contracts_of
 from bitwright.calibrate.linear import below
 from bitwright.calibrate.statistics import Statistics
 from bitwright.calibrate.tensor_stats import TensorStats
@@ -53,7 +54,7 @@ class Row:
     msb_counts: Mapping[int, int]
     tensor: str
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The row as plain values for JSON; powers of two become text, as JSON has only such keys."""
         return {
             "optimized_layer": self.optimized_layer,
@@ -74,23 +75,10 @@ def _row(name: str, sources: Sequence[str], kind: Kind, stats: TensorStats, tens
     return Row(name, tuple(sources), kind, low, high, stats.count, stats.zeros, stats.msb_counts(), tensor)
 
 
-def input_channels(net: Network, contracts: Mapping[str, InputContract]) -> dict[str, int]:
-    """The inputs (and their axis) whose channels must be told apart, so that the range of the pixels can be given.
-
-    Pass it to :func:`bitwright.calibrate.observe.plan` as channels, and as histograms.
-    """
-    axes = {}
-    for name, contract in contracts.items():
-        scaled = len(contract.mean) > 1 or len(contract.std) > 1
-        if scaled and net.dtype(name).kind == "f":
-            axes[name] = 1 if contract.layout == "NCHW" else len(net.shape(name)) - 1
-    return axes
-
-
 def calibration_table(
     net: Network,
     statistics: Statistics,
-    contracts: Mapping[str, InputContract] | None = None,
+    contract: InputContract | Contracts | None = None,
     *,
     names: Names = "joined",
 ) -> list[Row]:
@@ -101,18 +89,18 @@ def calibration_table(
     Args:
         net: The network that was observed.
         statistics: What was observed of it.
-        contracts: Input → its contract; an input without one is taken as it is.
+        contract: How samples became inputs, or input → that; an input without one is taken as it is.
         names: ``joined`` joins the names of what was fused (``conv1_relu_conv1``), ``plain`` takes the main one's.
 
     Raises:
         StaleCalibration: if the statistics belong to another network.
     """
     statistics.check(network=net.fingerprint)
-    layers = net.layers()
+    layers, contracts = net.layers(), contracts_of(net, contract)
     rows = [row for layer in layers for row in _learnables(net, statistics, layer, names)]
     for name in net.inputs:
         if name in statistics.activations:
-            rows += _inputs(name, statistics.activations[name], (contracts or {}).get(name))
+            rows += _inputs(name, statistics.activations[name], contracts.get(name))
     for layer in layers:
         observed = [t for t in layer.outputs if t in statistics.activations]
         if observed:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
-import threading
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,10 +12,6 @@ from bitwright.calibrate.bins import BINS, DENORMAL, FINITE, HALF, magnitude_edg
 
 Counts = NDArray[np.int64]
 Reals = NDArray[np.float64]
-
-# A row shorter than this is not worth a pass of its own for the extremes of its channel.
-_SHORT_ROW = 16
-_scratch = threading.local()
 
 
 def _frozen(array: NDArray[Any] | None) -> NDArray[Any] | None:
@@ -30,6 +24,10 @@ def _frozen(array: NDArray[Any] | None) -> NDArray[Any] | None:
 
 def _same(a: NDArray[Any] | None, b: NDArray[Any] | None) -> bool:
     return (a is None) == (b is None) and (a is None or b is None or np.array_equal(a, b))
+
+
+def _both(combine: np.ufunc, a: NDArray[Any] | None, b: NDArray[Any] | None) -> NDArray[Any] | None:
+    return None if a is None or b is None else np.asarray(combine(a, b))
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +67,8 @@ class TensorStats:
     @classmethod
     def of(cls, x: ArrayLike, axis: int | None = None, *, channel_hist: bool = False) -> TensorStats:
         """The statistics of one array (converted to float32), with ranges along ``axis`` if given."""
+        from bitwright.calibrate.tally import Tally
+
         tally = Tally(axis, channel_hist=channel_hist)
         tally.add(np.asarray(x, np.float32))
         return tally.value()
@@ -112,24 +112,20 @@ class TensorStats:
         return hash((self.count, self.zeros, self.nonfinite, self.lo, self.hi, self.axis))
 
     def __add__(self, other: object) -> TensorStats:
-        """Both together.
-
-        Raises:
-            ValueError: if both know channels, but different ones.
-        """
+        """Both together.  What they do not both know of the same channels is not known of the sum."""
         if not isinstance(other, TensorStats):
             return NotImplemented
         if not other.count and other.axis is None:
             return self
         if not self.count and self.axis is None:
             return other
-        if self.axis != other.axis or self.channels != other.channels:
-            raise ValueError(
-                f"statistics of {self.channels} channels on axis {self.axis} and of {other.channels} on axis "
-                f"{other.axis} cannot be added"
+        low = high = hist = None
+        if self.axis == other.axis and self.channels == other.channels:
+            low, high = (
+                _both(np.minimum, self.channel_lo, other.channel_lo),
+                _both(np.maximum, self.channel_hi, other.channel_hi),
             )
-        with_channels = self.channel_lo is not None and other.channel_lo is not None
-        both = self.channel_hist is not None and other.channel_hist is not None
+            hist = _both(np.add, self.channel_hist, other.channel_hist)
         return TensorStats(
             self.count + other.count,
             self.zeros + other.zeros,
@@ -137,10 +133,10 @@ class TensorStats:
             min(self.lo, other.lo),
             max(self.hi, other.hi),
             self.counts + other.counts,
-            self.axis,
-            np.minimum(self.channel_lo, other.channel_lo) if with_channels else None,  # type: ignore[arg-type]
-            np.maximum(self.channel_hi, other.channel_hi) if with_channels else None,  # type: ignore[arg-type]
-            self.channel_hist + other.channel_hist if both else None,  # type: ignore[operator]
+            None if low is None else self.axis,
+            low,
+            high,
+            hist,
         )
 
     def __radd__(self, other: object) -> TensorStats:
@@ -269,116 +265,3 @@ class TensorStats:
         total = float(count.sum())
         mean = float((count * center).sum()) / total
         return mean, float((count * ((center - mean) ** 2 + (right - left) ** 2 / 12)).sum()) / total
-
-
-class Tally:
-    """Adds arrays up into a :class:`TensorStats`; the arrays are not kept.  One thread at a time may add.
-
-    ``axis`` and ``channel_hist`` as in :meth:`TensorStats.of`.
-    """
-
-    def __init__(self, axis: int | None = None, *, channel_hist: bool = False) -> None:
-        self._axis, self._wants_hist = axis, channel_hist and axis is not None
-        self._count = 0
-        self._zeros = np.zeros(1, np.int64)
-        self._hist: Counts = np.zeros(BINS, np.int64)
-        # Extremes as ordered bits, one per channel (one in all without channels); made when channels are known.
-        self._lo = self._hi = np.empty(0, np.int32)
-        self._channel_hist: Counts | None = None
-
-    def add(self, x: NDArray[np.float32]) -> int | None:
-        """Count every element of ``x``; returns the first index on axis 0 that holds NaN or infinity, else None.
-
-        Raises:
-            ValueError: if the number of channels differs from the arrays before.
-        """
-        from bitwright.calibrate.kernels import channel_histograms, scan_rows
-
-        flags = x.flags
-        if x.dtype != np.float32 or not (flags.c_contiguous and flags.aligned):
-            x = np.require(x, np.float32, ["C", "A"])
-        if not x.size:
-            return None
-        self._count += x.size
-        if self._axis is None:
-            if not self._lo.size:
-                self._lo, self._hi = _no_extremes(1)
-            bits = x.reshape(1, -1).view(np.int32)
-            bad = scan_rows(bits, self._lo, self._hi, _tables(), self._hist, self._zeros)
-        else:
-            outer, channels, inner = self._split(x.shape)
-            if inner >= _SHORT_ROW:
-                bits = x.reshape(outer * channels, inner).view(np.int32)
-                bad = scan_rows(bits, self._lo, self._hi, _tables(), self._hist, self._zeros)
-            else:
-                bits = x.reshape(1, -1).view(np.int32)
-                bad = scan_rows(bits, *_no_extremes(1), _tables(), self._hist, self._zeros)
-                self._add_columns(x.reshape(outer, channels * inner), inner)
-            if self._wants_hist:
-                if self._channel_hist is None:
-                    self._channel_hist = np.zeros((channels, BINS), np.int64)
-                channel_histograms(x.reshape(outer, channels, inner).view(np.int32), self._channel_hist)
-        if bad < 0 or not x.ndim:
-            return None if bad < 0 else 0
-        return int(np.argmin(np.isfinite(x.reshape(len(x), -1)).all(1)))
-
-    def value(self) -> TensorStats:
-        """The statistics of everything added so far."""
-        lo, hi = _floats(self._lo, np.inf), _floats(self._hi, -np.inf)
-        channels = self._axis is not None and bool(self._lo.size)
-        return TensorStats(
-            self._count,
-            int(self._zeros[0]),
-            nonfinite_count(self._hist),
-            float(lo.min(initial=np.inf)),
-            float(hi.max(initial=-np.inf)),
-            self._hist,
-            self._axis if channels else None,
-            lo if channels else None,
-            hi if channels else None,
-            self._channel_hist,
-        )
-
-    def _split(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
-        assert self._axis is not None
-        axis = self._axis = self._axis % len(shape)
-        channels = shape[axis]
-        if not self._lo.size:
-            self._lo, self._hi = _no_extremes(channels)
-        elif len(self._lo) != channels:
-            raise ValueError(f"{channels} channels on axis {axis}, {len(self._lo)} before")
-        return math.prod(shape[:axis]), channels, math.prod(shape[axis + 1 :])
-
-    def _add_columns(self, table: NDArray[np.float32], inner: int) -> None:
-        """Extremes of channels of ``inner`` neighboring columns each."""
-        from bitwright.calibrate.kernels import scan_columns
-
-        lo, hi = _no_extremes(table.shape[1])
-        scan_columns(table.view(np.int32), lo, hi)
-        np.minimum(self._lo, lo.reshape(-1, inner).min(1), out=self._lo)
-        np.maximum(self._hi, hi.reshape(-1, inner).max(1), out=self._hi)
-
-
-_NOTHING_LO, _NOTHING_HI = np.iinfo(np.int32).max, np.iinfo(np.int32).min
-
-
-def _no_extremes(n: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    return np.full(n, _NOTHING_LO, np.int32), np.full(n, _NOTHING_HI, np.int32)
-
-
-def _tables() -> NDArray[np.uint32]:
-    """The calling thread's scratch."""
-    if not hasattr(_scratch, "tables"):
-        from bitwright.calibrate.kernels import scratch
-
-        _scratch.tables = scratch()
-    return cast(NDArray[np.uint32], _scratch.tables)
-
-
-def _floats(order: NDArray[np.int32], nothing: float) -> NDArray[np.float32]:
-    """The floats that ordered bits stand for (the ordering is its own inverse), -0.0 as 0.0: which of the two came
-    first must not show.
-    """
-    real = (order ^ ((order >> 31) & np.int32(0x7FFFFFFF))).view(np.float32)
-    empty = (order == _NOTHING_LO) | (order == _NOTHING_HI)
-    return np.where(empty, np.float32(nothing), real) + np.float32(0)

@@ -8,9 +8,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from bitwright.calibrate.observe import observe, plan
+from bitwright.calibrate.inputs import input_channels
+from bitwright.calibrate.observe import observe
 from bitwright.calibrate.statistics import Statistics
-from bitwright.calibrate.table import Row, calibration_table, input_channels
+from bitwright.calibrate.table import Row, calibration_table
 from bitwright.data.contract import InputContract
 from bitwright.errors import StaleCalibration
 from bitwright.network.load import load
@@ -104,7 +105,7 @@ def test_ranges_and_counts_are_those_of_the_tensors(squeeze: tuple[Network, Stat
     assert found["conv1_relu_conv1"].min == 0
     assert found["fire2-concat"].count == 3 * 4 * 8 * 8
     assert found["drop9"].max == found["fire9-concat"].max
-    assert found["prob"].to_dict() | {"optimized_layer": ""} == found["softmax"].to_dict() | {
+    assert found["prob"].to_json() | {"optimized_layer": ""} == found["softmax"].to_json() | {
         "optimized_layer": "",
         "network_layers": ["prob"],
     }
@@ -113,7 +114,7 @@ def test_ranges_and_counts_are_those_of_the_tensors(squeeze: tuple[Network, Stat
 
 
 def test_rows_are_json(squeeze: tuple[Network, Statistics]) -> None:
-    text = json.dumps([row.to_dict() for row in calibration_table(*squeeze)], allow_nan=False)
+    text = json.dumps([row.to_json() for row in calibration_table(*squeeze)], allow_nan=False)
     first = json.loads(text)[0]
     wanted = ["optimized_layer", "network_layers", "kind", "min", "max", "count", "zeros", "msb_counts"]
     assert list(first)[:8] == wanted
@@ -126,10 +127,11 @@ def test_the_input_has_a_row_as_pixels_and_one_normalized() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (4, 12, 12, 3))
     pixels[0, 0, 0], pixels[0, 0, 1] = (255, 3, 3), (2, 0, 5)
     x = ((pixels - np.float32(mean)) / np.float32(std)).astype(np.float32).transpose(0, 3, 1, 2)
-    channels = input_channels(net, {"x": contract})
-    assert channels == {"x": 1}
-    got = observe(net, Samples(np.ascontiguousarray(x)), plan(net, channels=channels, histograms=channels))
-    found = by_name(calibration_table(net, got, {"x": contract}))
+    assert input_channels(net, contract) == {"x": 1}
+    source = Samples(np.ascontiguousarray(x))
+    source.contract = contract  # type: ignore[attr-defined]
+    got = observe(net, source)
+    found = by_name(calibration_table(net, got, contract))
     assert (found["x"].min, found["x"].max) == (0.0, 255.0)
     assert found["x_normalization"].max == x.max()
     want = np.bincount(np.log2(np.maximum(pixels, 1)).astype(int)[pixels > 0], minlength=8)
@@ -152,7 +154,7 @@ def test_without_channels_the_range_of_the_pixels_is_the_widest_possible() -> No
 @pytest.mark.parametrize("contract", [None, InputContract(layout="raw"), InputContract(mean=(0,), std=(1,))])
 def test_an_input_that_is_not_normalized_has_both_rows_too(contract: InputContract | None) -> None:
     net, x = fire_net(), images(2)
-    found = by_name(calibration_table(net, observe(net, Samples(x)), {"x": contract} if contract else None))
+    found = by_name(calibration_table(net, observe(net, Samples(x)), contract))
     assert (found["x"].min, found["x"].max) == (x.min(), x.max())
     assert found["x"].msb_counts == found["x_normalization"].msb_counts
 
