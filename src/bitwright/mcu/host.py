@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.errors import ExportError, Mismatch, ToolMissing, printable
+from bitwright.mcu.planner import Plan
 from bitwright.program.program import Program
 from bitwright.simulate import reference
 
@@ -50,6 +51,10 @@ class Tree(Protocol):
     @property
     def layouts(self) -> Mapping[str, Any]:
         """Storage order of every buffer."""
+
+    @property
+    def plan(self) -> Plan:
+        """The memory plan."""
 
     @property
     def library_sources(self) -> tuple[str, ...]:

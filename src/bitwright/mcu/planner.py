@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 MOST_TRIES = 4000
+GRAIN = 4  # every offset and every arena is a multiple of it, so every block takes up a multiple of it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,14 +26,14 @@ class Block:
         size_bytes: Its size.
         first: First step that it is alive at (-1: before the first step).
         last: Last step that it is alive at.
-        align: Its offset is a multiple of this.
+        align: Its offset is a multiple of this, which is a multiple of ``GRAIN``.
     """
 
     name: str
     size_bytes: int
     first: int
     last: int
-    align: int = 4
+    align: int = GRAIN
 
     def meets(self, other: Block) -> bool:
         """Whether both are alive at some step."""
@@ -71,8 +72,8 @@ def aligned(offset: int, align: int) -> int:
 
 
 def alive_bytes(blocks: Sequence[Block], step: int) -> int:
-    """Bytes alive at ``step``, each block rounded up to its alignment."""
-    return sum(aligned(b.size_bytes, b.align) for b in blocks if b.first <= step <= b.last)
+    """Bytes alive at ``step``, each block in whole grains."""
+    return sum(aligned(b.size_bytes, GRAIN) for b in blocks if b.first <= step <= b.last)
 
 
 def lower_bound(blocks: Sequence[Block]) -> int:
@@ -97,7 +98,7 @@ def place(blocks: Sequence[Block], order: Sequence[int], rivals: Sequence[Sequen
             at = max(at, aligned(high, block.align))
         offsets[index], done[index] = at, True
         top = max(top, at + block.size_bytes)
-    return offsets, aligned(top, 4)
+    return offsets, aligned(top, GRAIN)
 
 
 def plan(blocks: Sequence[Block], *, most_tries: int = MOST_TRIES, seed: int = 0) -> Plan:
@@ -126,11 +127,11 @@ def plan(blocks: Sequence[Block], *, most_tries: int = MOST_TRIES, seed: int = 0
         tries += 1
         if best is None or size < best[0]:
             best = size, order, offsets
-        if size <= aligned(bound, 4):
+        if size <= bound:
             break
     assert best is not None
     chance = random.Random(seed)
-    while best[0] > aligned(bound, 4) and tries < most_tries and len(blocks) > 1:
+    while best[0] > bound and tries < most_tries and len(blocks) > 1:
         order = list(best[1])
         for _ in range(chance.randint(1, 3)):
             moved = order.pop(chance.randrange(len(order)))
@@ -139,6 +140,4 @@ def plan(blocks: Sequence[Block], *, most_tries: int = MOST_TRIES, seed: int = 0
         tries += 1
         if size <= best[0]:  # equals are taken too: a walk along a plateau finds its edge
             best = size, order, offsets
-    return Plan(
-        blocks=tuple(blocks), offsets=tuple(best[2]), arena_bytes=best[0], bound_bytes=aligned(bound, 4), tries=tries
-    )
+    return Plan(blocks=tuple(blocks), offsets=tuple(best[2]), arena_bytes=best[0], bound_bytes=bound, tries=tries)

@@ -181,7 +181,8 @@ def _double(node: Expr, params: Mapping[str, Ints]) -> Found | None:
 def _single(node: Expr, params: Mapping[str, Ints]) -> Found | None:
     if node.op is not Op.SHR or node.args[0].op is not Op.ADD:
         return None
-    product = node.args[0].args[0]
+    inner = node.args[0].args[0]
+    product = _unshifted(inner, params)
     if product.op is not Op.MUL or not _is_acc(product.args[0]):
         return None
     multiplier, right = _values(product.args[1], params), _values(node.args[1], params)
@@ -193,18 +194,30 @@ def _single(node: Expr, params: Mapping[str, Ints]) -> Found | None:
         or (multiplier >= INT32).any()
     ):
         return None
-    core = round_shift(product, node.args[1], Rounding.HALF_UP)
+    core = round_shift(inner, node.args[1], Rounding.HALF_UP)
     if core.lo < -INT32 or core.hi >= INT32:
         return None
     return "single", core, multiplier, right, max(abs(product.args[0].lo), abs(product.args[0].hi))
 
 
+def _unshifted(node: Expr, params: Mapping[str, Ints]) -> Expr:
+    """``node`` without a left shift by constants that are all 0."""
+    if node.op is Op.SHL:
+        left = _values(node.args[1], params)
+        if left is not None and not left.any():
+            return node.args[0]
+    return node
+
+
 def _shift(node: Expr, params: Mapping[str, Ints]) -> Found | None:
     if _is_acc(node):
         return "shift", node, NONE, np.zeros(1, np.int64), max(abs(node.lo), abs(node.hi))
-    if node.op is not Op.SHR or node.args[0].op is not Op.ADD or not _is_acc(node.args[0].args[0]):
+    if node.op is not Op.SHR or node.args[0].op is not Op.ADD:
         return None
-    acc, right = node.args[0].args[0], _values(node.args[1], params)
-    if right is None or (right > 30).any() or node.args[0].lo < -INT32 or node.args[0].hi >= INT32:
+    inner = node.args[0].args[0]
+    acc, right = _unshifted(inner, params), _values(node.args[1], params)
+    if not _is_acc(acc) or right is None or (right > 30).any():
         return None
-    return "shift", round_shift(acc, node.args[1], Rounding.HALF_UP), NONE, right, max(abs(acc.lo), abs(acc.hi))
+    if node.args[0].lo < -INT32 or node.args[0].hi >= INT32:
+        return None
+    return "shift", round_shift(inner, node.args[1], Rounding.HALF_UP), NONE, right, max(abs(acc.lo), abs(acc.hi))
