@@ -204,7 +204,8 @@ def _flush(
     build.step(form, [buffers[t] for t in feeds], outputs)
     # All multiplications of the island count as float under the name of its step.
     for layer in pending.specs[1:]:
-        build.macs[first.name] = build.macs.get(first.name, 0) + build.macs.pop(layer.name, 0)
+        if macs := build.macs.pop(layer.name, 0):
+            build.macs[first.name] = build.macs.get(first.name, 0) + macs
     pending.specs.clear()
     pending.reasons.clear()
 

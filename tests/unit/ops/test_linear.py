@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bitwright.number.arithmetic import SEMANTICS, Arithmetic
 from bitwright.number.format import Format, Rounding
-from bitwright.ops.linear import conv_axes, partial_bounds, transposed_weights
+from bitwright.ops.linear import accumulator_bounds, conv_axes, partial_bounds, transposed_weights
 from bitwright.ops.operator import NoIntegerForm
 from bitwright.program.forms import Axis
 from bitwright.program.program import Buffer, Program
@@ -256,3 +256,13 @@ def test_transposed_weights_flip_and_regroup() -> None:
     two = transposed_weights(w, {"group": 2})
     assert two.shape == (6, 1, 2)
     assert two[4, 0].tolist() == w[1, 1, ::-1].tolist()
+
+
+def test_missing_taps_count_as_zero_even_where_the_input_never_is() -> None:
+    # After a clip to 1..6, say: without padding the sum cannot be 0, with it it can.
+    source = Buffer(name="x", shape=(1, 1, 4), format=int8(1.0), lo=10, hi=20)
+    weights, bias = np.array([[[1, 2]], [[-1, 3]]]), np.array([5, 0])
+    lo, hi = accumulator_bounds(weights, bias, source, 0, may_miss=False)
+    assert (lo.tolist(), hi.tolist()) == ([35, 10], [65, 50])
+    lo, hi = accumulator_bounds(weights, bias, source, 0, may_miss=True)
+    assert (lo.tolist(), hi.tolist()) == ([5, -20], [65, 60])
