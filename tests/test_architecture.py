@@ -33,6 +33,7 @@ LEVELS = (
     ("model", "layer_rows"),
     ("validating",),
     ("api",),
+    ("tensors",),
     ("inspection", "detailing", "comparing"),
     ("view",),
     ("commands",),

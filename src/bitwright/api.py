@@ -53,7 +53,7 @@ class Calibration:
         """The calibration table: a row for each weight, bias and activation."""
         from bitwright.calibrate.table import calibration_table
 
-        return [r.to_dict() for r in calibration_table(self.model.network, self.statistics, self.model.contract)]
+        return [r.to_json() for r in calibration_table(self.model.network, self.statistics, self.model.contract)]
 
     def to_pandas(self) -> Any:
         """The table as a pandas DataFrame.
@@ -64,10 +64,12 @@ class Calibration:
         from bitwright.errors import ToolMissing
 
         try:
-            import pandas
+            import pandas as pd  # type: ignore[import-untyped]
         except ImportError as error:
-            raise ToolMissing("pandas is not installed: pip install pandas", tool="pandas", install="pip install pandas") from error
-        return pandas.DataFrame(self.rows)
+            raise ToolMissing(
+                "pandas is not installed: pip install pandas", tool="pandas", install="pip install pandas"
+            ) from error
+        return pd.DataFrame(self.rows)
 
     def save(self, path: PathLike) -> Path:
         """Write a ``.bwcal`` file, whole or not at all."""
@@ -188,9 +190,7 @@ def quantize(
 
     loaded = load(model)
     chosen = target_of(target)
-    collected = _calibration_for(
-        loaded, calibration, samples=samples, seed=seed, skip_bad=skip_bad, progress=progress
-    )
+    collected = _calibration_for(loaded, calibration, samples=samples, seed=seed, skip_bad=skip_bad, progress=progress)
     schemes = role_schemes(chosen, scheme)
     spec = loaded.spec(chosen)
     formats = assign(spec, collected.statistics, chosen, schemes.made)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bitwright.calibrate.statistics import Statistics
     from bitwright.calibrate.tensor_stats import TensorStats
     from bitwright.data.contract import InputContract
-    from bitwright.number.format import Format, FormatRule
+    from bitwright.number.format import Floats, Format, FormatRule
     from bitwright.passes.fold import Fold
     from bitwright.program.program import Program
     from bitwright.targets.target import Target
@@ -203,12 +203,13 @@ def placeholder_program(model: Model, spec: NetworkSpec, target: Target) -> Prog
     return lower(model.network, spec, formats, target, constants=Constants(weights=integers))
 
 
-def _rounded(values: NDArray[np.float64], format: Format) -> NDArray[np.int64]:
+def _rounded(values: Floats, format: Format) -> NDArray[np.int64]:
     """The weights' integers, quickly: a tie more or less changes no proof."""
     import numpy as np
 
-    scaled = values / format.along(format.scale, values.ndim)
-    return np.clip(np.rint(scaled, out=scaled), format.lo, format.hi, out=scaled).astype(np.int64)
+    scaled = np.asarray(values / format.along(format.scale, values.ndim), np.float64)
+    np.rint(scaled, out=scaled)
+    return np.asarray(np.clip(scaled, format.lo, format.hi), np.int64)
 
 
 def _made_up(spec: NetworkSpec, model: Model) -> Statistics:
@@ -246,7 +247,7 @@ class _WholeRange:
         lo, hi = (stats.lo, stats.hi) if values is None else (float(values.min()), float(values.max()))
         return format_for_range(lo, hi, rule, signed=is_signed(rule, [lo]))
 
-    def choose_weights(self, values: NDArray[np.float64], rule: FormatRule) -> Format:
+    def choose_weights(self, values: Floats, rule: FormatRule) -> Format:
         """As the min-max scheme, for weights ``[out, ...]``, all channels in one go."""
         from bitwright.calibrate.ranges import format_for_range, is_signed
 

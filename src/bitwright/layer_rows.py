@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from bitwright.program.forms import Island, Table
 
 if TYPE_CHECKING:
@@ -70,7 +72,7 @@ def _row(layer: LayerSpec, spec: NetworkSpec, reason: str | None, *, is_table: b
         becomes=becomes,
         reason=reason or "",
         macs=layer.macs,
-        parameters=sum(int(x.size) for x in layer.inputs[1:] if hasattr(x, "size")) if layer.is_linear else 0,
+        parameters=sum(x.size for x in layer.inputs[1:] if isinstance(x, np.ndarray)) if layer.is_linear else 0,
         inputs=tuple(spec.shapes[t] for t in layer.tensors if t in spec.shapes),
         outputs=tuple(spec.shapes[t] for t in layer.outputs if t in spec.shapes),
         sources=layer.layer.sources,

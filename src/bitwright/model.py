@@ -96,7 +96,7 @@ def load(
     elif isinstance(input_spec, Mapping):
         contract = InputContract.from_dict(input_spec)
     else:
-        contract = InputContract.from_toml(input_spec)
+        contract = InputContract.from_toml(Path(input_spec))
     first = contract.name if contract is not None and contract.name in network.inputs else network.inputs[0]
     shape: list[int | None] = list(network.shape(first))
     if network.batchable and shape:

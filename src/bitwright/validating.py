@@ -148,7 +148,5 @@ def island_notes(quantized: Quantized) -> tuple[str, ...]:
     shown = ", ".join(f"'{printable(name, 40)}'" for name in layers[:SHOWN_ISLANDS])
     more = f" and {len(layers) - SHOWN_ISLANDS} more" if len(layers) > SHOWN_ISLANDS else ""
     noun = "One piece of the network runs" if len(layers) == 1 else f"{len(layers)} pieces of the network run"
-    return (
-        f"{noun} in float ({100 * share:.1f} % of the multiply-accumulates), from {shown}{more}: "
-        "`bitwright details` has the reasons.",
-    )
+    macs = f"{100 * share:.1f} % of the multiply-accumulates"
+    return (f"{noun} in float ({macs}), from {shown}{more}: `bitwright details` has the reasons.",)

@@ -98,9 +98,7 @@ def observed(
 
     unit = "samples" if model.contract.layout == "raw" else "images"
     with screen.progress("Calibrating", unit, quiet=quiet) as progress:
-        return run(
-            model, data, samples=samples, seed=seed, skip_bad=skip_bad, checkpoint=checkpoint, progress=progress
-        )
+        return run(model, data, samples=samples, seed=seed, skip_bad=skip_bad, checkpoint=checkpoint, progress=progress)
 
 
 def merged(model: Model, parts: tuple[Path, ...]) -> Calibration:

@@ -15,12 +15,12 @@ from bitwright.errors import BitwrightError, printable
 USAGE, INTERNAL, INTERRUPTED, BROKEN_PIPE = 2, 70, 130, 141
 
 
-class Interrupted(Exception):  # noqa: N818  (not an error: the user asked for it)
-    """Ctrl-C, after something worth keeping was kept; the message says what."""
+class Interrupted(Exception):
+    """Ctrl-C, after something worth keeping was kept; the message says what.  No error: the user asked for it."""
 
 
-class Missed(Exception):  # noqa: N818  (the command worked; its answer is no)
-    """A threshold was missed."""
+class Missed(Exception):
+    """A threshold was missed: the command worked, and its answer is no."""
 
 
 def report(error: BaseException, *, debug: bool) -> int:
@@ -37,7 +37,9 @@ def report(error: BaseException, *, debug: bool) -> int:
         case click.UsageError():
             hint = f" See '{error.ctx.command_path} --help'." if error.ctx is not None else ""
             message = error.format_message()
-            _paragraph("usage", f"{message[:1].upper()}{message[1:]}{'' if message.endswith(('.', '?')) else '.'}{hint}")
+            _paragraph(
+                "usage", f"{message[:1].upper()}{message[1:]}{'' if message.endswith(('.', '?')) else '.'}{hint}"
+            )
             return USAGE
         case click.ClickException():
             _paragraph("error", error.format_message())

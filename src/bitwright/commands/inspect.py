@@ -43,7 +43,9 @@ def show(found: Inspection) -> None:
     screen.say(screen.line((screen.safe(found.name), "bold"), (f"   on target {found.target}", "dim")))
     for word, shapes in (("input ", found.inputs), ("output", found.outputs)):
         for name, shape in shapes.items():
-            screen.say(screen.line((f"  {word} ", "dim"), screen.safe(name), ("   " + screen.shape_text(shape), "cyan")))
+            screen.say(
+                screen.line((f"  {word} ", "dim"), screen.safe(name), ("   " + screen.shape_text(shape), "cyan"))
+            )
     screen.say()
     screen.table(
         (
@@ -133,7 +135,9 @@ def folds(found: Inspection) -> None:
         )
     )
     for group in shown:
-        screen.say(screen.text(screen.paragraph(sentence(tuple(group)), first="  ", indent="    ", width=screen.out().width)))
+        screen.say(
+            screen.text(screen.paragraph(sentence(tuple(group)), first="  ", indent="    ", width=screen.out().width))
+        )
     rest = sum(max(fold.bits_lost for fold in group) > 0 for group in costly) - len(shown)
     if rest > 0:
         screen.say(screen.text(f"  and {screen.many(rest, 'layer')} more; --json has all", "dim"))

@@ -113,9 +113,7 @@ def calibrated(
         if samples is not None or seed is not None:
             raise click.UsageError("--samples and --seed choose from data; a .bwcal file is used whole.")
         return Calibration.load(model, data)
-    result = observed(
-        model, data, samples=samples, seed=seed, skip_bad=skip_bad, checkpoint=None, quiet=quiet
-    )
+    result = observed(model, data, samples=samples, seed=seed, skip_bad=skip_bad, checkpoint=None, quiet=quiet)
     if result.statistics.partial:
         raise KeyboardInterrupt
     return result
@@ -161,9 +159,7 @@ def show(q: Quantized, output: Path) -> None:
             (f"   saved {screen.safe(output)}", "dim"),
         ),
         screen.line(("  Formats     ", "bold"), f"by {shown}, from {screen.many(samples, 'sample')}"),
-        screen.line(
-            ("  Learnables  ", "bold"), f"{screen.size(before)} → {screen.size(after)}", (saved, "blue")
-        ),
+        screen.line(("  Learnables  ", "bold"), f"{screen.size(before)} → {screen.size(after)}", (saved, "blue")),
         screen.line(
             ("  Integers    ", "bold"),
             (f"{100 * program.integer_mac_share:.1f} %", "" if program.integer_mac_share == 1 else "yellow"),
@@ -173,4 +169,6 @@ def show(q: Quantized, output: Path) -> None:
     notes = [*provenance["notes"], *island_notes(q)]
     screen.notes(notes[:SHOWN_NOTES])
     if len(notes) > SHOWN_NOTES:
-        screen.say(screen.text(f"  and {len(notes) - SHOWN_NOTES} notes more: bitwright details {screen.safe(output)}", "dim"))
+        screen.say(
+            screen.text(f"  and {len(notes) - SHOWN_NOTES} notes more: bitwright details {screen.safe(output)}", "dim")
+        )

@@ -63,9 +63,7 @@ def validate(
     q = Quantized.load(quantized)
     unit = "samples" if q.contract.layout == "raw" else "images"
     with screen.progress("Validating", unit, quiet=quiet) as progress:
-        result = run(
-            q, data, metric, samples=samples, seed=seed, skip_bad=skip_bad, decode=decode, progress=progress
-        )
+        result = run(q, data, metric, samples=samples, seed=seed, skip_bad=skip_bad, decode=decode, progress=progress)
     if as_json:
         screen.emit_json(result.to_json())
     else:
