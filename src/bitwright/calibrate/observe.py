@@ -229,6 +229,8 @@ def observe(
     total = getattr(source, "length", None)
     result = run.over(source.batches(made.size), total)
     if not result.samples:
+        if result.partial:
+            raise KeyboardInterrupt  # before anything was counted: there is nothing to keep
         raise NoData("The source gives no sample, so there is nothing to calibrate with.")
     return result
 

@@ -142,7 +142,7 @@ def _collapse_text(found: Finding) -> str:
     if found.sqnr_db is not None and found.sqnr_db < 0:
         signs.append(f"the error is larger than the signal (SQNR {found.sqnr_db:.1f} dB)")
     because = f" ({'; '.join(signs)})" if signs else ""
-    return f"{name} collapsed: {figures}{because}; this network needs {found.remedy}: run `bitwright explain`"
+    return f"{name} collapsed: {figures}{because}; this network needs {found.remedy}"
 
 
 def _compared_text(found: Finding) -> str:

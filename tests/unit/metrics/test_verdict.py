@@ -40,10 +40,7 @@ def test_samples_lost_and_gained(lost: int, gained: int, samples: int, kind: Kin
 def test_a_collapse_says_what_is_needed() -> None:
     found = counted(336, 0, 400, before=0.84)
     assert found.kind is Kind.COLLAPSE
-    assert found.text == (
-        "accuracy collapsed: 84.0 % → 0.0 %; this network needs per-channel weights or equalization: run "
-        "`bitwright explain`"
-    )
+    assert found.text == ("accuracy collapsed: 84.0 % → 0.0 %; this network needs per-channel weights or equalization")
 
 
 def test_a_collapse_says_what_it_looks_like() -> None:
@@ -54,7 +51,7 @@ def test_a_collapse_says_what_it_looks_like() -> None:
     assert verdict(found).text == (
         "accuracy collapsed: 84.0 % → 0.2 % (97 % of the decisions are for class 412; 40 % have several equal highest "
         "scores; 30 % end at the highest value of the output's format; the error is larger than the signal (SQNR -3.2 dB)); "
-        "this network needs equalization: run `bitwright explain`"
+        "this network needs equalization"
     )
 
 
