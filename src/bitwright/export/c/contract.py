@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.export.c.nests import Function, Scene, contract_function, epilogue_function
 from bitwright.export.c.requant import Requant, recognize
+from bitwright.export.c.scene import Function, Scene
+from bitwright.export.c.windows import contract_function, epilogue_function
 from bitwright.mcu.runtime import PACKINGS, Instance
 from bitwright.program.forms import Axis, Contract
 from bitwright.program.program import Step

@@ -214,8 +214,15 @@ class _Sharing:
         self.new_root(name, "arena")
 
     def regular(self, name: str, view: View) -> bool:
-        """Whether loops over the axes of a buffer can step through the view."""
-        return view.solid or axis_strides(self.layouts[name], view) is not None
+        """Whether loops over the axes of a buffer can step through the view, the innermost one from neighbor to neighbor."""
+        if view.solid:
+            return True
+        layout = self.layouts[name]
+        strides = axis_strides(layout, view)
+        if strides is None or layout.order is None:
+            return False
+        inner = layout.order[-1]
+        return layout.shape[inner] == 1 or strides[inner] == 1
 
     def move(self, step: Step) -> None:
         (result,) = step.outputs

@@ -1,0 +1,150 @@
+"""Steps to calls: memory is planned, each step gets a kernel or a function, and its constants are collected."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bitwright.data.contract import InputContract
+from bitwright.export.c import interface
+from bitwright.export.c.constants import Constants
+from bitwright.export.c.contract import KernelCall, contract
+from bitwright.export.c.elements import map_function, table_function
+from bitwright.export.c.layout import Layout, choose_layouts
+from bitwright.export.c.moves import move_function
+from bitwright.export.c.names import Names, comment
+from bitwright.export.c.scene import Function, Scene
+from bitwright.export.c.storage import Storage, share
+from bitwright.export.c.windows import reduce_function
+from bitwright.mcu.planner import Block, Plan, plan
+from bitwright.mcu.runtime import Instance
+from bitwright.program.forms import Contract, Map, Move, Reduce, Table
+from bitwright.program.program import Program, Step
+
+FORMS: Mapping[type[Any], Callable[[Scene, Step], Function]] = {
+    Map: map_function,
+    Table: table_function,
+    Reduce: reduce_function,
+}
+
+
+@dataclass
+class Emitter:
+    """A program on its way to C: what is decided and written so far, before it is put into files.
+
+    Attributes:
+        program: The program.
+        prefix: Name of the network in C.
+        contract: The input contract.
+        names: Identifiers given to foreign names.
+        calls: For each step its lines in the run function.
+        functions: Functions of the network's own: text with ``@`` for the name → name.
+        descriptions: ``bw_conv_t`` constants.
+        instances: Shared kernels that are called.
+        epilogues: Requantizers of the network's own: key → text, and the kernel that calls it.
+        step_bytes: For each step the constants that it added.
+        how: For each step, in words, what computes it.
+    """
+
+    program: Program
+    prefix: str
+    contract: InputContract | None
+    names: Names = field(default_factory=Names)
+    calls: list[list[str]] = field(default_factory=list)
+    functions: dict[str, str] = field(default_factory=dict)  # text without name → name
+    descriptions: list[str] = field(default_factory=list)
+    instances: set[Instance] = field(default_factory=set)
+    epilogues: dict[str, tuple[str, Instance]] = field(default_factory=dict)
+    step_bytes: list[int] = field(default_factory=list)
+    how: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.constants = Constants(self.prefix, self.names)
+        self.layouts: dict[str, Layout] = choose_layouts(self.program)
+        self.storage: Storage = share(self.program, self.layouts)
+        self.scene = Scene(self.program, self.layouts, self.storage.views, self.constants)
+        blocks = [
+            Block(
+                name=root.name,
+                size_bytes=root.size_bytes,
+                first=root.first,
+                last=root.last,
+                align=max(4, root.item_bytes),
+            )
+            for root in self.storage.roots.values()
+        ]
+        self.plan: Plan = plan(blocks)
+        self.offsets = dict(zip((b.name for b in blocks), self.plan.offsets, strict=True))
+
+    # Steps
+
+    def emit(self) -> None:
+        """Turn every step into calls."""
+        for step in self.program.steps:
+            before = self.constants.size_bytes
+            how, lines = self.step(step)
+            self.how.append(how)
+            self.calls.append(lines)
+            self.step_bytes.append(self.constants.size_bytes - before)
+        self.helpers = interface.helpers(self.program, self.layouts, self.prefix, self.contract, self.constants)
+
+    def step(self, step: Step) -> tuple[str, list[str]]:
+        """What computes a step, in words, and its calls."""
+        if step.name in self.storage.elided:
+            return "nothing to do", []
+        form = step.form
+        if isinstance(form, Contract):
+            found = contract(self.scene, step, lambda: f"{self.prefix}_epilogue_{len(self.epilogues)}")
+            if isinstance(found, KernelCall):
+                return self.kernel(step, found)
+            return "loop nest", [self.call(step, found)]
+        if isinstance(form, Move):
+            return "copy", [
+                self.call(step, move_function(self.scene, step, self.storage.placed.get(step.name, frozenset())))
+            ]
+        return "loop nest", [self.call(step, FORMS[type(form)](self.scene, step))]
+
+    def kernel(self, step: Step, call: KernelCall) -> tuple[str, list[str]]:
+        """A call of a shared kernel; its constants become a description."""
+        instance = call.instance
+        if instance.own:
+            # The same text under another name is the same function.
+            key = call.epilogue.replace(instance.scale, "@") + instance.prototype.replace(instance.scale, "@")
+            if key in self.epilogues:
+                instance = self.epilogues[key][1]
+            else:
+                self.epilogues[key] = call.epilogue, instance
+        else:
+            self.instances.add(instance)
+        number = len(self.descriptions)
+        self.descriptions.append(
+            f"static const bw_conv_t conv_{number} = {{ /* {comment(step.layer)} */\n    {', '.join(call.fields)}}};"
+        )
+        return instance.name, [f"{instance.name}(&conv_{number}, {self.read(step.inputs[0])}, {self.written(step)});"]
+
+    def call(self, step: Step, function: Function) -> str:
+        """A call of a function of the network's own; equal functions become one."""
+        text = function.text("@")
+        if text not in self.functions:
+            self.functions[text] = f"step_{self.names.identifier(step.name + ' function')}"
+        arguments = [*(self.read(name) for name in step.inputs), self.written(step)]
+        return f"{self.functions[text]}({', '.join(arguments)});"
+
+    def address(self, name: str) -> str:
+        """A pointer to the first element of a buffer, without its type."""
+        view = self.storage.views[name]
+        root = self.storage.roots[view.root]
+        if root.kind == "input":
+            return f"in{self.program.inputs.index(root.name)}" + (f" + {view.offset}" if view.offset else "")
+        return f"a + {self.offsets[root.name] + view.offset * root.item_bytes}"
+
+    def read(self, name: str) -> str:
+        """A pointer for reading a buffer."""
+        kind = self.scene.c_type(name)
+        return f"(const {kind} *)({self.address(name)})"
+
+    def written(self, step: Step) -> str:
+        """A pointer for writing the output of a step."""
+        kind = self.scene.c_type(step.outputs[0])
+        return f"({kind} *)({self.address(step.outputs[0])})"

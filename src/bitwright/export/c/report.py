@@ -1,0 +1,79 @@
+"""What ``report.json`` says: flash, the map of the memory with lifetimes, and the work of each step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bitwright.export.c.emitter import Emitter
+from bitwright.mcu.runtime import Instance
+from bitwright.program.forms import Contract
+
+
+def report(e: Emitter) -> dict[str, Any]:
+    """What ``report.json`` holds."""
+    program = e.program
+    code = code_bytes(e.instances, len(e.functions), sum(map(len, e.functions)), len(program.steps))
+    descriptions = 80 * len(e.descriptions)
+    busiest = e.plan.busiest_step
+    at = max(min(busiest, len(program.steps) - 1), 0)
+    counted: set[str] = set()
+    rows = []
+    for step, bytes_, how in zip(program.steps, e.step_bytes, e.how, strict=True):
+        macs = 0
+        if isinstance(step.form, Contract) and step.layer not in counted:
+            macs = program.macs.get(step.layer, 0)
+            counted.add(step.layer)
+        rows.append(
+            {
+                "step": step.name,
+                "layer": step.layer,
+                "op": step.op,
+                "by": how,
+                "macs": macs,
+                "constant_bytes": bytes_,
+            }
+        )
+    return {
+        "network": program.name,
+        "target": program.target,
+        "prefix": e.prefix,
+        "macs": sum(program.macs.values()),
+        "flash": {
+            "weights_bytes": e.constants.bytes_of("weights"),
+            "bias_bytes": e.constants.bytes_of("bias"),
+            "requantization_bytes": e.constants.bytes_of("requantization"),
+            "table_bytes": e.constants.bytes_of("table") + e.constants.bytes_of("indices"),
+            "constant_bytes": e.constants.size_bytes,
+            "description_bytes": descriptions,
+            "code_bytes_estimate": code,
+            "estimate_bytes": e.constants.size_bytes + descriptions + code,
+        },
+        "ram": {
+            "arena_bytes": e.plan.arena_bytes,
+            "bound_bytes": e.plan.bound_bytes,
+            "orders_tried": e.plan.tries,
+            "busiest_step": {
+                "name": program.steps[at].name if program.steps else "",
+                "layer": program.steps[at].layer if program.steps else "",
+                "alive_bytes": e.plan.bound_bytes,
+            },
+            "blocks": [
+                {
+                    "name": block.name,
+                    "offset": offset,
+                    "bytes": block.size_bytes,
+                    "first_step": block.first,
+                    "last_step": block.last,
+                    "buffers": e.storage.roots[block.name].members,
+                }
+                for block, offset in zip(e.plan.blocks, e.plan.offsets, strict=True)
+            ],
+        },
+        "layers": rows,
+    }
+
+
+def code_bytes(instances: set[Instance], functions: int, text: int, steps: int) -> int:
+    """A rough size of Thumb-2 code: shared kernels, own functions by their text, one call per step."""
+    kernels = {"conv": 560, "pointwise": 380, "depthwise": 420}
+    return sum(kernels.get(i.kernel, 400) for i in instances) + 60 * functions + text // 6 + 20 * steps + 100
