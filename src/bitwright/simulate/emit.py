@@ -197,6 +197,9 @@ class Emitter:
             for key, (tensor, kind) in values.items()
         }
         result = onnx_value(expr, tensors, params, self.graph)
+        # Ranges may have decided that an operand does not matter to the value; its batch and shape still do.
+        for key in sorted(set(tensors) - set(expr.variables())):
+            result = self.graph.node("Add", self.graph.node("Mul", tensors[key], self.number(0.0, dtype)), result)
         self.set_real(name, result, dtype)
 
     def spatial(self, form: Contract) -> tuple[Axis, ...]:
