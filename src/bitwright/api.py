@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bitwright.calibrate.assign import Formats
     from bitwright.calibrate.spec import NetworkSpec
     from bitwright.calibrate.statistics import Statistics
+    from bitwright.choosing import Trial
     from bitwright.program.program import Program
     from bitwright.quantized import Quantized
     from bitwright.targets.target import Target
@@ -162,6 +163,7 @@ def quantize(
     target: str | PathLike | Target = "generic",
     *,
     scheme: str | None = None,
+    data: Any = None,
     samples: int | None = None,
     seed: int | None = None,
     strict: bool = False,
@@ -174,7 +176,9 @@ def quantize(
         model: What :func:`load` takes or gives.
         calibration: A :class:`Calibration`, the path of a ``.bwcal`` file, or data to calibrate with.
         target: A target, its name or its file.
-        scheme: How ranges become formats, for weights and activations alike; None takes the target's own schemes.
+        scheme: How ranges become formats, for weights and activations alike; None takes the target's own schemes, and
+            ``"auto"`` tries the usual ones on some of the samples and takes the one whose integer outputs are best.
+        data: Samples for ``"auto"`` where ``calibration`` is no data itself.
         samples: How many samples to use, where data is given.
         seed: See :func:`calibrate`.
         strict: Refuse layers that would stay in float.
@@ -191,11 +195,45 @@ def quantize(
     loaded = load(model)
     chosen = target_of(target)
     collected = _calibration_for(loaded, calibration, samples=samples, seed=seed, skip_bad=skip_bad, progress=progress)
-    schemes = role_schemes(chosen, scheme)
     spec = loaded.spec(chosen)
+    trials: tuple[Trial, ...] = ()
+    if scheme == "auto":
+        source = data if data is not None else None if collected is calibration else calibration
+        trials = _tried(loaded, spec, collected, chosen, source, seed=seed, skip_bad=skip_bad, progress=progress)
+        schemes = made_schemes(trials[0].names)
+    else:
+        schemes = role_schemes(chosen, scheme)
     formats = assign(spec, collected.statistics, chosen, schemes.made)
     program = lower(loaded.network, spec, formats, chosen, strict=strict)
-    return packed(loaded, collected, chosen, schemes.names, spec, program, formats, seed=seed)
+    return packed(loaded, collected, chosen, schemes.names, spec, program, formats, seed=seed, trials=trials)
+
+
+def _tried(
+    model: Model,
+    spec: NetworkSpec,
+    calibration: Calibration,
+    target: Target,
+    data: Any,
+    *,
+    seed: int | None,
+    skip_bad: bool,
+    progress: Progress | None,
+) -> tuple[Trial, ...]:
+    from bitwright.choosing import TRIAL_SAMPLES, try_schemes
+
+    if data is None or (isinstance(data, (str, os.PathLike)) and str(data).endswith(".bwcal")):
+        raise CalibrationError(
+            'Scheme "auto" runs candidates on samples, and a calibration holds none. Give the data too, or name a scheme.'
+        )
+    net = model.network
+    source = open_samples(net, model.contract, data, samples=TRIAL_SAMPLES, seed=seed, skip_bad=skip_bad)
+    feeds = [b.x if isinstance(b.x, dict) else {net.inputs[0]: b.x} for b in source.batches(16)]
+
+    def report(done: int, total: int) -> None:
+        if progress is not None:
+            progress(done, total, "trying schemes")
+
+    return try_schemes(model, spec, calibration.statistics, target, feeds, report)
 
 
 @dataclass(frozen=True)
@@ -211,14 +249,21 @@ def role_schemes(target: Target, scheme: str | None = None) -> NamedSchemes:
 
     Inputs keep the target's scheme: their range is known, and clipping an image helps nobody.
     """
-    from bitwright.calibrate.assign import RoleSchemes
     from bitwright.calibrate.scheme import load as load_scheme
 
     own = target.schemes
     names = {"input": own.input, "activation": own.activation, "weight": own.weight, "bias": own.bias}
-    if scheme is not None:
+    if scheme is not None and scheme != "auto":
         load_scheme(scheme)
         names = {role: own.input if role == "input" else scheme for role in names}
+    return made_schemes(names)
+
+
+def made_schemes(names: Mapping[str, str]) -> NamedSchemes:
+    """The schemes of the roles by name."""
+    from bitwright.calibrate.assign import RoleSchemes
+    from bitwright.calibrate.scheme import load as load_scheme
+
     return NamedSchemes(RoleSchemes(**{role: load_scheme(text) for role, text in names.items()}), names)
 
 
@@ -261,6 +306,7 @@ def packed(
     *,
     seed: int | None = None,
     repairs: Sequence[Mapping[str, Any]] = (),
+    trials: Sequence[Trial] = (),
 ) -> Quantized:
     """Everything in one value: the program, the float network, the contract, the statistics and where they came from."""
     from bitwright import __version__
@@ -284,6 +330,7 @@ def packed(
         "calibration_samples": calibration.statistics.samples,
         "target": target.to_dict(),
         "schemes": dict(schemes),
+        "scheme_trials": [trial.to_json() for trial in trials],
         "seed": seed,
         "repairs": list(repairs),
         "formats": {

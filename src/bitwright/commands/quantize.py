@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 @click.option(
     "--scheme",
     metavar="S",
-    help="How ranges become formats, as name or name{option=value}; by default the target's own.",
+    help="How ranges become formats, as name or name{option=value}; by default the target's own.  auto tries the usual "
+    "ones on some samples and takes the one whose integer outputs are best.",
 )
 @click.option("--mend", metavar="SPEC", help="Repairs to apply before, or auto.")
 @options.samples
@@ -81,7 +82,8 @@ def quantize(
 
         inspect(loaded, chosen, strict=True).require_integers()
     calibration = calibrated(loaded, data, samples=samples, seed=seed, skip_bad=skip_bad, quiet=quiet)
-    q = run(loaded, calibration, chosen, scheme=scheme, seed=seed, strict=strict)
+    with screen.progress("Choosing", "schemes", quiet=quiet or scheme != "auto") as progress:
+        q = run(loaded, calibration, chosen, scheme=scheme, data=data, seed=seed, strict=strict, progress=progress)
     q.save(output)
     if as_json:
         screen.emit_json(summary(q, output))
@@ -127,6 +129,7 @@ def summary(q: Quantized, output: Path) -> dict[str, object]:
         "network": q.name,
         "target": program.target,
         "schemes": provenance["schemes"],
+        "scheme_trials": provenance["scheme_trials"],
         "calibration_samples": provenance["calibration_samples"],
         "layers": len(provenance["layers"]),
         "integer_mac_share": program.integer_mac_share,
@@ -166,6 +169,10 @@ def show(q: Quantized, output: Path) -> None:
             " of the multiply-accumulates",
         ),
     )
+    trials = [t["output_sqnr_db"] for t in provenance["scheme_trials"] if t["output_sqnr_db"] is not None]
+    if trials:
+        chosen = f"the best of {len(trials)} tried: output SQNR {trials[0]:.1f} dB, the worst {trials[-1]:.1f} dB"
+        screen.say(screen.line(("  Schemes     ", "bold"), chosen))
     notes = [*provenance["notes"], *island_notes(q)]
     screen.notes(notes[:SHOWN_NOTES])
     if len(notes) > SHOWN_NOTES:
