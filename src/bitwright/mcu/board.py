@@ -86,7 +86,7 @@ class Timer:
         kind: ``cmsdk-dual`` (Arm CMSDK dual timer), ``sse-counter`` (system counter of Arm SSE-300), or ``instret``
             (the instruction counter of RISC-V).
         address: Its registers.
-        hz: Its ticks per second; 0 for ``instret``.
+        hz: Its ticks per second.
     """
 
     kind: Literal["cmsdk-dual", "sse-counter", "instret"]

@@ -181,8 +181,6 @@ def measure(
 
 def instructions(board: Board, ticks: int) -> int:
     """Instructions that passed during so many ticks of the board's timer."""
-    if board.timer.kind == "instret":
-        return int(ticks)
     return round(int(ticks) * (1_000_000_000 / board.timer.hz) / (1 << INSTRUCTION_SHIFT))
 
 

@@ -77,3 +77,23 @@ float roundf(float x)
     const float rounded = magnitude - whole >= 0.5f ? whole + 1.0f : whole;
     return x < 0.0f ? -rounded : rounded;
 }
+
+#if defined(__arm__)
+/* What compilers call by the names of the Run-time ABI for the Arm Architecture, 4.3.4. */
+#define BW_COPY(name) void name(void *to, const void *from, size_t count) { memcpy(to, from, count); }
+#define BW_MOVE(name) void name(void *to, const void *from, size_t count) { memmove(to, from, count); }
+#define BW_SET(name) void name(void *to, size_t count, int value) { memset(to, value, count); }
+#define BW_CLEAR(name) void name(void *to, size_t count) { memset(to, 0, count); }
+BW_COPY(__aeabi_memcpy)
+BW_COPY(__aeabi_memcpy4)
+BW_COPY(__aeabi_memcpy8)
+BW_MOVE(__aeabi_memmove)
+BW_MOVE(__aeabi_memmove4)
+BW_MOVE(__aeabi_memmove8)
+BW_SET(__aeabi_memset)
+BW_SET(__aeabi_memset4)
+BW_SET(__aeabi_memset8)
+BW_CLEAR(__aeabi_memclr)
+BW_CLEAR(__aeabi_memclr4)
+BW_CLEAR(__aeabi_memclr8)
+#endif
