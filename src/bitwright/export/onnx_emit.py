@@ -17,8 +17,9 @@ from bitwright.export.onnx_graph import ExportGraph
 from bitwright.export.onnx_integers import onnx_integers
 from bitwright.export.onnx_island import splice
 from bitwright.export.onnx_rounding import rounded
+from bitwright.export.onnx_sum import exact_sum, write_sum
 from bitwright.number.expr import Expr
-from bitwright.program.forms import Axis, Contract, Island, Reduce
+from bitwright.program.forms import Axis, Contract, Island, Map, Reduce
 from bitwright.program.program import Buffer, Program, Step
 from bitwright.simulate.emit import EXACT32, F32, F64, CannotEmit, Emitter, taps_inside
 
@@ -58,6 +59,10 @@ class StandardEmitter(Emitter):
                 "Export it as C, or keep numbers narrower (fewer bits)."
             ) from why
 
+    def set_raw(self, name: str, tensor: str) -> None:
+        """Declare that the uint8 ``tensor`` holds the codes of ``name``, counted from the lowest."""
+        self._raw[name] = tensor
+
     # ---------------------------------------------------------------- expressions
 
     def expression(
@@ -75,7 +80,22 @@ class StandardEmitter(Emitter):
                 raise CannotEmit(f"its result may reach {max(abs(expr.lo), abs(expr.hi))}") from why
             tensors = {key: self.graph.node("Cast", tensor, to=I64) for key, (tensor, _) in values.items()}
             result = onnx_integers(expr, tensors, params, self.graph)
+            # An operand that ranges decided away still gives batch and shape.
+            for key in sorted(set(tensors) - set(expr.variables())):
+                nothing = self.graph.constant(np.asarray(0, np.int64))
+                result = self.graph.node("Add", self.graph.node("Mul", tensors[key], nothing), result)
             self.set_real(name, self.graph.node("Cast", result, to=self.kind(name)), self.kind(name))
+
+    def map(self, step: Step, form: Map) -> str:
+        """As the engine does; sums of two bytes as nodes that runtimes fuse, where that is exact fused and unfused."""
+        names = [*step.inputs, *step.outputs]
+        if self.int8 and len(step.inputs) == 2 and not form.params and all(self.narrow(n) for n in names):
+            found = exact_sum(form.expr, *(self.buffer(n) for n in names))
+            if found is not None:
+                left, right = (self.raw(n) for n in step.inputs)
+                self.set_raw(step.outputs[0], write_sum(self.graph, found, left, right))
+                return "onnx-int8"
+        return super().map(step, form)
 
     # ---------------------------------------------------------------- windows
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from bitwright.errors import printable
 from bitwright.export.onnx_emit import StandardEmitter
 from bitwright.export.onnx_graph import Declared, ExportGraph
-from bitwright.export.onnx_rounding import rounded
+from bitwright.export.onnx_rounding import quantized_bytes, quantized_floats
 from bitwright.export.report import ExportReport, Reading, compare_codes, merge, write_bytes
 from bitwright.export.running import Codes, file_session, run_in_batches, runtime_name
 from bitwright.number.format import Format
@@ -157,22 +157,11 @@ def _feed(emitter: StandardEmitter, name: str, tensor: str, *, raw: bool) -> Non
             value = graph.node("Clip", value, emitter.number(format.lo, kind), emitter.number(format.hi, kind))
         emitter.set_real(name, value, kind)
         return
-    # Division by a power of two is exact in float32; any other quotient is taken in float64, as in Python.
-    work = F32 if format.exponent is not None and kind == F32 else F64
-    value = tensor if work == F32 else graph.node("Cast", tensor, to=F64)
-    value = (
-        graph.node("Mul", value, emitter.number(1 / float(format.scale), work))
-        if work == F32
-        else graph.node("Div", value, emitter.number(float(format.scale), work))
-    )
-    # Far outside the format nothing is lost by clipping, and rounding stays finite.
-    reach = float(format.hi - format.lo + 2)
-    value = graph.node("Clip", value, emitter.number(-reach, work), emitter.number(reach, work))
-    codes = rounded(graph, value, emitter.program.input_rounding, work)
-    if int(format.zero_point):
-        codes = graph.node("Add", codes, emitter.number(int(format.zero_point), work))
-    codes = graph.node("Clip", codes, emitter.number(format.lo, work), emitter.number(format.hi, work))
-    emitter.set_real(name, codes, work)
+    rounding = emitter.program.input_rounding
+    if emitter.narrow(name):
+        emitter.set_raw(name, quantized_bytes(graph, tensor, format, rounding))
+    else:
+        emitter.set_real(name, quantized_floats(graph, tensor, format, rounding), F64)
 
 
 def _fetch(emitter: StandardEmitter, name: str, tensor: str, *, raw: bool) -> None:
