@@ -294,7 +294,7 @@ def at_exponent(format: Format, value: int) -> Format:
 
 def obey_exponent_limits(net: NetworkSpec, formats: Formats) -> Formats:
     """Move exponents into the limits that the target sets for an operator's input and output."""
-    notes = []
+    notes: list[str] = []
     for spec in net.layers:
         if spec.reason or not spec.tensors or spec.tensors[0] in net.integer:
             continue

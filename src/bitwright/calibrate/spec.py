@@ -63,7 +63,10 @@ class LayerSpec:
     def is_linear(self) -> bool:
         """Whether it has constant weights to quantize."""
         return (
-            self.op in LINEAR and self.operator is not None and len(self.inputs) > 1 and isinstance(self.inputs[1], np.ndarray)
+            self.op in LINEAR
+            and self.operator is not None
+            and len(self.inputs) > 1
+            and isinstance(self.inputs[1], np.ndarray)
         )
 
     def weights(self) -> Floats:
@@ -136,7 +139,7 @@ def count_macs(op: str, weights: Sequence[int], output: Sequence[int], attribute
     if op == "Conv":
         return prod(weights[1:]) * prod(output)
     if op == "ConvTranspose":  # counted as the hardware does it: every tap of every output, none skipped
-        spread = prod(attributes.get("strides") or [1])
+        spread = int(prod(attributes.get("strides") or [1]))
         return prod(weights[2:]) * weights[0] // int(attributes.get("group") or 1) * prod(output) // spread
     if op == "Gemm":
         return prod(weights)
@@ -168,7 +171,9 @@ def read_layers(net: Network, target: Target) -> NetworkSpec:
         if layer.op in LINEAR and layer.outputs:
             second = weight.shape if weight is not None else shapes.get(str(inputs[1]), ()) if len(inputs) > 1 else ()
             if len(second) >= 2:
-                macs = count_macs(layer.op, second[-2:] if layer.op == "MatMul" else second, shapes[layer.outputs[0]], attributes)
+                macs = count_macs(
+                    layer.op, second[-2:] if layer.op == "MatMul" else second, shapes[layer.outputs[0]], attributes
+                )
         reason = ""
         if operator is None:
             reason = f"no integer form of {layer.op} is known"
@@ -214,7 +219,9 @@ def _facts(
     shapes: Mapping[str, tuple[int, ...]],
 ) -> Facts:
     facts: Facts = {"layer": layer.name}
-    kernel = attributes.get("kernel_shape") or (weight.shape[2:] if weight is not None and layer.op in LINEAR[:2] else None)
+    kernel = attributes.get("kernel_shape") or (
+        weight.shape[2:] if weight is not None and layer.op in LINEAR[:2] else None
+    )
     if layer.op.startswith("Global") and isinstance(inputs[0], str) and inputs[0] in shapes:
         kernel = shapes[inputs[0]][2:]
     if kernel:
@@ -224,7 +231,9 @@ def _facts(
     if layer.op in LINEAR[:2] and weight is not None:
         group = int(attributes.get("group") or 1)
         facts["group"] = group
-        facts["depthwise"] = group > 1 and weight.shape[1 if layer.op == "Conv" else 0] == (1 if layer.op == "Conv" else group)
+        facts["depthwise"] = group > 1 and weight.shape[1 if layer.op == "Conv" else 0] == (
+            1 if layer.op == "Conv" else group
+        )
     if layer.name in linear:
         facts["first"] = layer.name == linear[0]
         facts["last"] = layer.name == linear[-1]

@@ -48,7 +48,7 @@ def extract(net: Network, nodes: Sequence[ir.Node], inputs: Sequence[str], outpu
                     raise ValueError(f"tensor {name} is neither an input of the piece nor computed in it")
                 tensor = ir.tensor(array, name=name)
                 constant = ir.Value(
-                    name=name, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor
+                    name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor
                 )
                 values[name] = constants[name] = constant
             arguments.append(values[name])

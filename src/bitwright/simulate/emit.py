@@ -286,7 +286,9 @@ class Emitter:
         if all(a.spread == 1 for a in axes):
             if any(a.before < 0 or a.after < 0 for a in axes):
                 raise CannotEmit("negative padding")
-            return self.graph.node("Conv", x, self.graph.constant(weights), *constants, group=form.groups, **window(axes))
+            return self.graph.node(
+                "Conv", x, self.graph.constant(weights), *constants, group=form.groups, **window(axes)
+            )
         return self.transposed(x, weights, constants, form)
 
     def transposed(self, x: str, weights: NDArray[np.float32], constants: Sequence[str], form: Contract) -> str:
@@ -501,7 +503,9 @@ class Emitter:
             case Transpose(order):
                 return graph.node("Transpose", x, perm=list(order))
             case Fill(before, after, value):
-                return graph.node("Pad", x, self.ints(*before, *after), self.graph.constant(np.asarray(value - lowest, kind)))
+                return graph.node(
+                    "Pad", x, self.ints(*before, *after), self.graph.constant(np.asarray(value - lowest, kind))
+                )
             case Take(axis, indices):
                 step = indices[1] - indices[0] if len(indices) > 1 else 1
                 if step > 0 and indices == tuple(range(indices[0], indices[-1] + 1, step)):
@@ -510,7 +514,7 @@ class Emitter:
                 return graph.node("Gather", x, self.ints(*indices), axis=axis)
 
 
-def window(axes: Sequence[Axis]) -> dict[str, list[int]]:
+def window(axes: Sequence[Axis]) -> dict[str, Any]:
     """ONNX attributes of windows that are not spread."""
     return {
         "kernel_shape": [a.taps for a in axes],

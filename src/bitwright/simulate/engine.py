@@ -168,7 +168,10 @@ class Engine:
                     results = reference.run_step(self.program, step, [values[n] for n in step.inputs])
                     values |= dict(zip(step.outputs, results, strict=True))
             else:
-                fed = {t: self._to_runtime(n, values[n]) for t, n in zip(segment.runtime_inputs, segment.feeds, strict=True)}
+                fed = {
+                    t: self._to_runtime(n, values[n])
+                    for t, n in zip(segment.runtime_inputs, segment.feeds, strict=True)
+                }
                 results = segment.session.run(list(segment.runtime_outputs), fed)
                 values |= {n: self._from_runtime(n, r) for n, r in zip(segment.fetches, results, strict=True)}
             needed = {n for later in self.segments[i + 1 :] for n in later.feeds} | wanted

@@ -25,12 +25,14 @@ class GraphWriter:
         self._count += 1
         return f"{hint}_{self._count}"
 
-    def node(self, op: str, *inputs: str, outputs: Sequence[str] | None = None, domain: str = "", **attributes: Any) -> str:
+    def node(
+        self, op: str, *inputs: str, outputs: Sequence[str] | None = None, domain: str = "", **attributes: Any
+    ) -> str:
         """Add a node and return its first output.  Attribute values of type ``np.dtype`` become ONNX element types."""
         import onnx
         from onnx import helper
 
-        plain = {
+        plain: dict[str, Any] = {
             key: helper.np_dtype_to_tensor_dtype(value) if isinstance(value, np.dtype) else value
             for key, value in attributes.items()
         }

@@ -20,7 +20,7 @@ CODES = {
 }
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True, cache=True)
 def _quantize(
     x: NDArray[np.float32], out: NDArray[np.int32], scale: float, zero: int, lo: int, hi: int, how: int
 ) -> int:  # pragma: no cover  (compiled)
@@ -44,7 +44,9 @@ def _quantize(
     return -1
 
 
-def quantize_input(x: NDArray[Any], format: Format, rounding: Rounding, name: str = "input") -> NDArray[np.integer[Any]]:
+def quantize_input(
+    x: NDArray[Any], format: Format, rounding: Rounding, name: str = "input"
+) -> NDArray[np.integer[Any]]:
     """Integers of a network's input, as ``format.quantize(x, rounding)`` gives them.
 
     Args:

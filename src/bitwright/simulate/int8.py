@@ -57,7 +57,7 @@ def thresholds(
     columns = {k: v[:, None] if v.ndim else v for k, v in params.items()}
 
     def output(acc: Ints) -> Ints:
-        return np.broadcast_to(numpy_value(expr, {"acc": acc, **columns}), acc.shape)
+        return np.asarray(np.broadcast_to(numpy_value(expr, {"acc": acc, **columns}), acc.shape))
 
     shape = (len(lo), len(codes))
     below = np.broadcast_to(lo[:, None], shape).copy()
@@ -74,7 +74,7 @@ def thresholds(
 def emulate(acc: Ints, multiplier: NDArray[np.float32], y_zero: int) -> Ints:
     """What ``QLinearConv`` makes of accumulators ``[channels, k]``, before saturation."""
     product = acc.astype(np.float32) * multiplier[:, None]
-    return np.rint(product).astype(np.int64) + y_zero
+    return np.asarray(np.rint(product).astype(np.int64) + y_zero)
 
 
 def solve(
