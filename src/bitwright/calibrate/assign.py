@@ -30,7 +30,9 @@ class Scheme(Protocol):
         *,
         values: NDArray[np.floating] | None = None,
         axis: int | None = None,
-    ) -> Format: ...
+    ) -> Format:
+        """See :class:`bitwright.calibrate.scheme.Scheme`."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -336,7 +338,7 @@ def obey_shift_limits(net: NetworkSpec, formats: Formats, target: Target) -> For
             weight = formats.weights[spec.name]
             source, result = (exponent(formats.activations[t]) for t in (spec.tensors[0], spec.outputs[0]))
             exponents = weight.exponent
-            assert exponents is not None  # noqa: S101  (power-of-two targets have power-of-two weights)
+            assert exponents is not None
             shifts = result - source - exponents
             if int(shifts.min()) < lowest:
                 new = result + lowest - int(shifts.min())
@@ -373,7 +375,7 @@ def own_biases(net: NetworkSpec, formats: Formats, target: Target, schemes: Role
 
 def _reachable_bias(spec: LayerSpec, chosen: Format, formats: Formats, target: Target) -> Format:
     weight = formats.weights[spec.name].exponent
-    assert weight is not None  # noqa: S101  (power-of-two targets have power-of-two weights)
+    assert weight is not None
     step = exponent(formats.activations[spec.tensors[0]]) + weight  # of the accumulator
     shift = exponent(formats.activations[spec.outputs[0]]) - step
     limits = target.arithmetic.bias_shift_limits(int(shift.min()))

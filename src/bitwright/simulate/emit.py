@@ -48,7 +48,7 @@ F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
 EXACT32 = EXACT_INTEGERS[F32]
 
 
-class CannotEmit(Exception):  # noqa: N818  (not an error: the step goes another way)
+class CannotEmit(Exception):
     """This step cannot be written as ONNX nodes that are exact."""
 
 
@@ -153,6 +153,7 @@ class Emitter:
         raise CannotEmit("islands are run apart")
 
     def contract(self, step: Step, form: Contract) -> str:
+        """Sums of products: int8 instructions if they are exact, else a float convolution; gives the way."""
         if self.int8 and self.contract_int8(step, form):
             return "onnx-int8"
         program = self.program
@@ -364,6 +365,7 @@ class Emitter:
         return self.graph.node("Add", total, constant), F64
 
     def reduce(self, step: Step, form: Reduce) -> str:
+        """Sums, maxima and positions of maxima over windows; gives the way."""
         source, name = self.buffer(step.inputs[0]), step.outputs[0]
         moving = [i for i, axis in enumerate(form.axes, 1) if not axis.trivial]
         whole = all(
@@ -434,6 +436,7 @@ class Emitter:
         return "onnx-move"
 
     def map(self, step: Step, form: Map) -> str:
+        """One element from those at the same place; gives the way."""
         if self.contrib and self.sum_int8(step, form):
             return "onnx-int8"
         values = {f"x{i}": (self.real(n, self.kind(n)), self.kind(n)) for i, n in enumerate(step.inputs)}
@@ -459,6 +462,7 @@ class Emitter:
         return True
 
     def table(self, step: Step, form: Table) -> str:
+        """A gather from the table; gives the way."""
         source, name = self.buffer(step.inputs[0]), step.outputs[0]
         entries = self.program.tensors[form.table].astype(np.int64)
         if self.narrow(step.inputs[0]):
@@ -476,6 +480,7 @@ class Emitter:
         return "onnx-table"
 
     def move(self, step: Step, form: Move) -> str:
+        """Elements to other places, as raw codes where they are at hand; gives the way."""
         name = step.outputs[0]
         raw = self.narrow(name) and all(n in self._raw for n in step.inputs)
         kind = np.dtype(np.uint8) if raw else self.kind(name)
