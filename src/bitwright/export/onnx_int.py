@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.errors import printable
+from bitwright.export.exporter import Exporter
 from bitwright.export.onnx_emit import StandardEmitter
 from bitwright.export.onnx_graph import Declared, ExportGraph
 from bitwright.export.onnx_rounding import quantized_bytes, quantized_floats
@@ -188,7 +189,7 @@ def _fetch(emitter: StandardEmitter, name: str, tensor: str, *, raw: bool) -> No
 # ---------------------------------------------------------------- reading back
 
 
-def read_onnx_int(q: Quantized, report: ExportReport, codes: Codes) -> Reading:
+def read_onnx_int(q: Quantized, report: ExportReport, codes: Codes | None) -> Reading:
     """Run the file in ONNX Runtime, with its optimizations on and off, and compare every output integer.
 
     Args:
@@ -196,6 +197,7 @@ def read_onnx_int(q: Quantized, report: ExportReport, codes: Codes) -> Reading:
         report: What was written.
         codes: The samples: integers and reals of the inputs, and the reference's output integers.
     """
+    assert codes is not None  # this format runs
     raw = bool(report.facts["raw"])
     readings = []
     for optimize in (True, False):
@@ -218,3 +220,15 @@ def back_to_codes(values: NDArray[Any], format: Format) -> NDArray[np.int64]:
         return values.astype(np.int64)
     codes = np.rint(values.astype(np.float64) / float(format.scale)) + int(format.zero_point)
     return np.asarray(np.clip(codes, format.lo - 1, format.hi + 1), np.int64)
+
+
+EXPORTER = Exporter(
+    name=FORMAT,
+    summary="The deploy model: the program in standard ONNX operators, its integers bit for bit, quantization included.",
+    promise="bit-exact",
+    path="file",
+    suffix=".onnx",
+    write=export_onnx_int,
+    read=read_onnx_int,
+    runs=True,
+)

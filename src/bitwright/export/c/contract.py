@@ -70,9 +70,9 @@ def contract(scene: Scene, step: Step, function_name: Callable[[], str]) -> Kern
         scale=own if requant is None else requant.kind,
         own=requant is None,
     )
-    if weights.ndim == 2:
-        positions = scene.layouts[step.inputs[0]].positions
-        weights = weights[:, positions]  # the order in which the flattened pixels lie
+    layout = scene.layouts[step.inputs[0]]
+    if layout.order is None:
+        weights = weights[:, layout.positions]  # the order in which the flattened pixels lie
     square = weights.reshape(*weights.shape[:2], *geometry.taps)
     packed = scene.constants.add(step.layer, "weights", "weights", PACKINGS[kernel](square))
     fields = [packed, _bias(scene, step, folded), *_requantization(scene, step, requant)]

@@ -73,7 +73,12 @@ def report(e: Emitter) -> dict[str, Any]:
     }
 
 
+# Bytes of each portable kernel in Thumb-2 (gcc 12.2, -O2, Cortex-M4, shifting requantizer).
+KERNEL_BYTES = {"conv": 1170, "pointwise": 580, "depthwise": 540}
+REQUANTIZER_BYTES = {"shift": 0, "single": 80, "double": 140}
+
+
 def code_bytes(instances: set[Instance], functions: int, text: int, steps: int) -> int:
-    """A rough size of Thumb-2 code: shared kernels, own functions by their text, one call per step."""
-    kernels = {"conv": 560, "pointwise": 380, "depthwise": 420}
-    return sum(kernels.get(i.kernel, 400) for i in instances) + 60 * functions + text // 6 + 20 * steps + 100
+    """A rough size of Thumb-2 code: shared kernels, the network's own functions by their text, one call per step."""
+    kernels = sum(KERNEL_BYTES.get(i.kernel, 800) + REQUANTIZER_BYTES.get(i.scale, 140) for i in instances)
+    return kernels + 24 * functions + text // 14 + 20 * steps + 60
