@@ -8,11 +8,12 @@ from importlib.metadata import EntryPoint, entry_points
 
 from bitwright.errors import PassError, printable
 from bitwright.passes._pass import Pass
+from bitwright.passes.equalize import Equalize
 from bitwright.passes.prepare import FINISHING, FOLDING
 
 GROUP = "bitwright.passes"
 
-BUILT_IN: tuple[type[Pass], ...] = tuple(dict.fromkeys(type(one) for one in (*FOLDING, *FINISHING)))
+BUILT_IN: tuple[type[Pass], ...] = (*dict.fromkeys(type(one) for one in (*FOLDING, *FINISHING)), Equalize)
 
 
 def passes(extra: Iterable[EntryPoint] | None = None) -> Mapping[str, type[Pass]]:

@@ -1,0 +1,1 @@
+"""Repairs: what brings accuracy back inside the target's own integer rules."""

@@ -1,0 +1,181 @@
+"""Where a repair is measured: calibration samples held in memory, the float outputs, and the integer engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitwright.calibrate.observe import observe
+from bitwright.calibrate.statistics import Statistics
+from bitwright.data.batch import Batch
+from bitwright.mend.solution import Solution
+from bitwright.program.program import Program
+from bitwright.simulate.engine import Engine
+from bitwright.simulate.inputs import quantize_input
+
+if TYPE_CHECKING:
+    from bitwright.network.network import Network
+    from bitwright.targets.target import Target
+
+Arrays = Mapping[str, NDArray[Any]]
+
+BATCH = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """How close integer outputs are to the float ones.
+
+    Attributes:
+        sqnr: Energy of the float outputs over that of the difference, in dB, over all outputs and samples.
+        agreement: Share of samples with the same largest output, or NaN where the output has no classes.
+        correct: Share of samples whose largest output is the label, or NaN without labels.
+    """
+
+    sqnr: float
+    agreement: float = float("nan")
+    correct: float = float("nan")
+
+    def beats(self, other: Score, margin: float = 0.02) -> bool:
+        """Whether this one is better: more dB, and no more answers lost than chance explains."""
+        if not self.sqnr > other.sqnr + margin:
+            return False
+        worse = np.nan_to_num(other.agreement) - np.nan_to_num(self.agreement)
+        return bool(worse <= 0.05 or self.sqnr > other.sqnr + 1.0)
+
+    def __str__(self) -> str:
+        text = f"{self.sqnr:.2f} dB"
+        if not np.isnan(self.agreement):
+            text += f", {100 * self.agreement:.1f} % same answers"
+        return text
+
+
+def sqnr(expected: Sequence[NDArray[Any]], got: Sequence[NDArray[Any]]) -> float:
+    """Signal to quantization noise in dB; 200 where nothing differs."""
+    signal = sum(float(np.sum(np.square(e, dtype=np.float64))) for e in expected)
+    noise = sum(float(np.sum(np.square(g - e.astype(np.float64)))) for e, g in zip(expected, got, strict=True))
+    if noise <= 0 or signal <= 0:
+        return 200.0 if noise <= 0 else -200.0
+    return float(10 * np.log10(signal / noise))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Bench:
+    """The samples.
+
+    Attributes:
+        target: Whose integers are compared.
+        network: The float network as it was: its outputs are what is wanted.
+        fit: Samples that repairs learn from, arrays ``[n, ...]`` by input name.
+        held: Samples that decide whether a repair is kept.
+        labels: Class of each held sample, or None.
+        offset: First class in the output.
+    """
+
+    target: Target
+    network: Network
+    fit: Arrays
+    held: Arrays
+    labels: NDArray[np.int64] | None = None
+    offset: int = 0
+
+    @property
+    def fitted(self) -> int:
+        """Number of samples to learn from."""
+        return len(next(iter(self.fit.values())))
+
+    @cached_property
+    def wanted(self) -> tuple[NDArray[Any], ...]:
+        """Float outputs of the held samples."""
+        return run_float(self.network, self.network.outputs, self.held)
+
+    def score(self, solution: Solution) -> Score:
+        """The integer result on the held samples."""
+        return self.score_program(solution.program(self.target))
+
+    def score_program(self, program: Program) -> Score:
+        """As :meth:`score`, of a program."""
+        outputs = run_program(program, self.network.inputs, self.held)
+        return self._score(outputs)
+
+    def score_float(self, network: Network) -> Score:
+        """What a rewritten network's float outputs lose against the original's."""
+        return self._score(run_float(network, network.outputs, self.held))
+
+    def _score(self, outputs: Sequence[NDArray[Any]]) -> Score:
+        agreement = correct = float("nan")
+        first = self.wanted[0].reshape(len(self.wanted[0]), -1)
+        if first.shape[1] > 1:
+            answers = outputs[0].reshape(len(first), -1)[:, self.offset :].argmax(1)
+            agreement = float((answers == first[:, self.offset :].argmax(1)).mean())
+            if self.labels is not None:
+                correct = float((answers == self.labels).mean())
+        return Score(sqnr=sqnr(self.wanted, outputs), agreement=agreement, correct=correct)
+
+    def observe(self, network: Network) -> Statistics:
+        """Statistics of a network over all samples, those held included: ranges are no fit."""
+        return observe(network, _Held(network, [self.fit, self.held]))
+
+    def batches(self) -> Iterator[Arrays]:
+        """The samples to learn from."""
+        return in_batches(self.network, self.fit)
+
+
+@dataclass(frozen=True)
+class _Held:
+    """Arrays as a source of batches."""
+
+    network: Network
+    parts: Sequence[Arrays]
+
+    @property
+    def fingerprint(self) -> str:
+        return ""
+
+    @property
+    def length(self) -> int:
+        return sum(len(next(iter(part.values()))) for part in self.parts)
+
+    def batches(self, size: int = 16) -> Iterator[Batch]:
+        done = 0
+        for part in self.parts:
+            for feeds in in_batches(self.network, part, size):
+                count = len(next(iter(feeds.values())))
+                indices = tuple(range(done, done + count))
+                yield Batch(dict(feeds), None, indices, tuple(map(str, indices)))
+                done += count
+
+
+def in_batches(network: Network, arrays: Arrays, size: int = BATCH) -> Iterator[Arrays]:
+    """``arrays`` piece by piece."""
+    count = len(next(iter(arrays.values())))
+    size = size if network.batchable else 1
+    for start in range(0, count, size):
+        yield {name: x[start : start + size] for name, x in arrays.items()}
+
+
+def run_float(network: Network, tensors: Sequence[str], arrays: Arrays) -> tuple[NDArray[Any], ...]:
+    """Values of ``tensors`` for all samples."""
+    session = network.session(tensors)
+    parts = [session.run(list(tensors), dict(feeds)) for feeds in in_batches(network, arrays)]
+    return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+
+
+def quantized_inputs(program: Program, names: Sequence[str], arrays: Arrays) -> dict[str, NDArray[Any]]:
+    """The integers of the inputs."""
+    return {
+        buffer: quantize_input(arrays[name], program.buffers[buffer].format, program.input_rounding, name)
+        for buffer, name in zip(program.inputs, names, strict=True)
+    }
+
+
+def run_program(program: Program, names: Sequence[str], arrays: Arrays) -> list[NDArray[np.float64]]:
+    """Real outputs of the integer program for all samples."""
+    engine = Engine(program)
+    found = engine.run(quantized_inputs(program, names, arrays))
+    return [program.buffers[name].format.dequantize(found[name]) for name in program.outputs]

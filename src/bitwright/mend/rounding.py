@@ -1,0 +1,84 @@
+"""Rounding weights one column at a time, each column making up for the errors of those before it.
+
+Optimal Brain Quantization with a fixed order (Frantar and Alistarh 2022, arXiv:2208.11580; GPTQ, Frantar et al. 2023,
+arXiv:2210.17323, algorithm 1), for any number of groups at once, with saturation, and with a bias among the columns:
+a bias that is stored coarsely is rounded first, and the weights take its error over.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Reals = NDArray[np.float64]
+
+BLOCK = 96
+
+
+def damped(hessian: Reals, share: float) -> Reals:
+    """``hessian`` ``[groups, k, k]`` with ``share`` of its mean diagonal added to the diagonal."""
+    size = hessian.shape[-1]
+    mean = np.trace(hessian, axis1=1, axis2=2) / size
+    mean = np.where(mean > 0, mean, 1.0)
+    return np.asarray(hessian + (share * mean)[:, None, None] * np.eye(size))
+
+
+def refit(weights: Reals, hessian: Reals, product: Reals) -> Reals:
+    """Weights that make ``E|w x - (w0 x + r)|^2`` small, kept near ``w0`` by the damping of ``hessian``.
+
+    Args:
+        weights: ``w0``, ``[groups, out, k]``.
+        hessian: ``E[x x^T]``, damped, ``[groups, k, k]``.
+        product: ``E[r x^T]``, ``[groups, out, k]``.
+    """
+    return np.asarray(weights + np.linalg.solve(hessian, product.swapaxes(1, 2)).swapaxes(1, 2))
+
+
+def compensated(
+    weights: Reals,
+    hessian: Reals,
+    step: Reals,
+    lo: int,
+    hi: int,
+    first: Reals | None = None,
+) -> NDArray[np.int64]:
+    """Integers for ``weights`` that keep ``E|(w - step q) x|^2`` small.
+
+    Args:
+        weights: ``[groups, out, k]``.
+        hessian: ``E[x x^T]``, damped, ``[groups, k, k]``.
+        step: Of each output, ``[groups, out]``.
+        lo: Lowest integer.
+        hi: Highest integer.
+        first: Real values ``[groups, out]`` that column 0 (the bias) is stored as; then the result leaves it out.
+
+    Returns:
+        ``[groups, out, k]``, or ``[groups, out, k - 1]`` with ``first``.
+    """
+    groups, size = weights.shape[0], weights.shape[2]
+    order = np.argsort(-np.diagonal(hessian, axis1=1, axis2=2), axis=1, kind="stable")
+    if first is not None:
+        rest = order[order != 0].reshape(groups, size - 1)
+        order = np.concatenate([np.zeros((groups, 1), np.int64), rest], axis=1)
+    sorted_hessian = np.take_along_axis(np.take_along_axis(hessian, order[:, :, None], 1), order[:, None, :], 2)
+    w = np.take_along_axis(weights, order[:, None, :], 2).copy()
+    inverse = np.linalg.inv(sorted_hessian)
+    upper = np.linalg.cholesky((inverse + inverse.swapaxes(1, 2)) / 2).swapaxes(1, 2)
+    q = np.zeros(w.shape, np.int64)
+    for start in range(0, size, BLOCK):
+        stop = min(start + BLOCK, size)
+        errors = np.zeros((groups, w.shape[1], stop - start))
+        for j in range(start, stop):
+            column = w[:, :, j]
+            if j == 0 and first is not None:
+                stored = first
+            else:
+                q[:, :, j] = np.clip(np.floor(column / step + 0.5), lo, hi).astype(np.int64)
+                stored = q[:, :, j] * step
+            error = (column - stored) / upper[:, j, j][:, None]
+            w[:, :, j + 1 : stop] -= error[:, :, None] * upper[:, None, j, j + 1 : stop]
+            errors[:, :, j - start] = error
+        w[:, :, stop:] -= errors @ upper[:, start:stop, stop:]
+    back = np.argsort(order, axis=1)
+    q = np.take_along_axis(q, back[:, None, :], 2)
+    return q if first is None else q[:, :, 1:]
