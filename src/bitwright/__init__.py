@@ -72,12 +72,28 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
+class _Callable(ModuleType):
+    """A folder of modules that is a function as well: calling it calls the public function of its name."""
+
+    @property
+    def __wrapped__(self) -> Any:
+        """The function, for ``help`` and ``inspect.signature``."""
+        name = self.__name__.rpartition(".")[2]
+        return getattr(import_module(f"bitwright.{_HOMES[name]}"), name)
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        return self.__wrapped__(*args, **options)
+
+
 class _Package(ModuleType):
-    """Importing ``bitwright.calibrate`` would put that folder in the place of the function of the same name."""
+    """Importing anything from ``bitwright.calibrate`` puts that folder in the place of the function of the same name.
+
+    So the folder becomes callable, and what people call works whatever was imported before.
+    """
 
     def __setattr__(self, name: str, value: object) -> None:
         if name in _HOMES and isinstance(value, ModuleType):
-            return  # what people call wins; the folder stays importable by its full name
+            value.__class__ = _Callable
         super().__setattr__(name, value)
 
 

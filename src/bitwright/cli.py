@@ -74,7 +74,7 @@ def run(arguments: list[str]) -> int:
     try:
         code: Any = cli.main(arguments, prog_name="bitwright", standalone_mode=False)
         sys.stdout.flush()
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # click and rich turn a broken pipe into the latter; nothing else does
         from bitwright.commands.failures import quiet_pipe
 
         return quiet_pipe()

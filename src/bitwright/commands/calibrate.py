@@ -69,18 +69,32 @@ def calibrate(
         result = observed(
             loaded, data, samples=samples, seed=seed, skip_bad=skip_bad, checkpoint=checkpoint, quiet=quiet
         )
-    result.save(output)
+    partial = result.statistics.partial and not parts
+    kept = output
+    if partial and is_whole(output):
+        kept = output.with_name(f"{output.name}.part")  # what is there already is worth more
+    else:
+        result.save(output)
     if as_json:
         screen.emit_json(result.rows)
     else:
-        show(result, output, time.monotonic() - start, as_table=as_table)
-    if result.statistics.partial and not parts:
+        show(result, kept, time.monotonic() - start, as_table=as_table)
+    if partial:
         from bitwright.commands.failures import Interrupted
 
-        raise Interrupted(
-            f"The first {screen.many(result.statistics.samples, 'sample')} are in {output}; give the same command again to "
-            "go on from there."
-        )
+        count = screen.many(result.statistics.samples, "sample")
+        raise Interrupted(f"The first {count} are in {kept}; give the same command again to go on from there.")
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a calibration that was not interrupted is there already."""
+    from bitwright.calibrate.file import load_statistics
+    from bitwright.errors import BadModelFile
+
+    try:
+        return not load_statistics(path).partial
+    except BadModelFile:
+        return False
 
 
 def observed(

@@ -84,7 +84,7 @@ def demo(folder: Path) -> None:
         screen.say(screen.line(("$ ", "dim"), (f"bitwright {shlex.join(arguments)}", "bold cyan")), "")
         code = run(arguments)
         if code:
-            raise SystemExit(code)
+            click.get_current_context().exit(code)
         screen.say()
         if words.startswith("validate {}/digits-fpga") and (hint := costly_fold(folder)) is not None:
             told(hint)

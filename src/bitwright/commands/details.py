@@ -47,16 +47,14 @@ def show(q: Quantized, found: Details, worst: int) -> None:
     screen.say()
     schemes = list(dict.fromkeys(found.schemes.values()))
     how = schemes[0] if len(schemes) == 1 else ", ".join(f"{role} {name}" for role, name in found.schemes.items())
-    screen.say(
-        screen.line(("Formats     ", "bold"), f"by {how}, from {screen.many(found.calibration_samples, 'sample')}"),
-        screen.line(
-            ("Layers      ", "bold"),
-            f"{len(found.quantized_layers)} in integers",
-            f", {len(found.float_layers)} in float" if found.float_layers else "",
-            (f"   {100 * found.integer_mac_share:.1f} % of the multiply-accumulates in integers", "dim"),
-        ),
-        screen.line(("Learnables  ", "bold"), f"{screen.size(before)} → {screen.size(after)}"),
+    screen.fact("Formats", f"by {how}, from {screen.many(found.calibration_samples, 'sample')}")
+    screen.fact(
+        "Layers",
+        f"{len(found.quantized_layers)} in integers",
+        f", {len(found.float_layers)} in float" if found.float_layers else "",
+        (f"   {100 * found.integer_mac_share:.1f} % of the multiply-accumulates in integers", "dim"),
     )
+    screen.fact("Learnables", f"{screen.size(before)} → {screen.size(after)}")
     screen.say()
     layers(q, found)
     if worst:

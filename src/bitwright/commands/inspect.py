@@ -88,27 +88,21 @@ def totals(found: Inspection) -> None:
         counts.append(f"{stuck} unsupported")
     before, after = found.learnable_bytes
     share = 100 * found.integer_mac_share
-    screen.say(screen.line(("Layers      ", "bold"), f"{len(found.layers)}: {', '.join(counts)}"))
-    screen.say(
-        screen.line(
-            ("MACs        ", "bold"),
-            f"{screen.big(found.macs)} per sample, ",
-            (f"{share:.1f} %", "" if found.integer_mac_share == 1 else "yellow"),
-            " in integers",
-        )
+    screen.fact("Layers", f"{len(found.layers)}: {', '.join(counts)}")
+    screen.fact(
+        "MACs",
+        f"{screen.big(found.macs)} per sample, ",
+        (f"{share:.1f} %", "" if found.integer_mac_share == 1 else "yellow"),
+        " in integers",
     )
-    screen.say(
-        screen.line(
-            ("Learnables  ", "bold"), f"{screen.big(found.parameters)}: {screen.size(before)} → {screen.size(after)}"
-        )
-    )
+    screen.fact("Learnables", f"{screen.big(found.parameters)}: {screen.size(before)} → {screen.size(after)}")
     reasons: dict[str, list[str]] = {}
     for row in found.layers:
         if row.reason:
             reasons.setdefault(row.reason, []).append(row.layer)
     for reason, layers in reasons.items():
         names = ", ".join(screen.safe(name, 40) for name in layers[:3]) + (" …" if len(layers) > 3 else "")
-        message = f"{screen.many(len(layers), 'layer')} in float: {screen.safe(reason, 300)} ({names})"
+        message = f"{screen.many(len(layers), 'layer')} not in integers: {screen.safe(reason, 300)} ({names})"
         screen.say(
             screen.text(screen.paragraph(message, first="  ! ", indent="    ", width=screen.out().width), "yellow")
         )
@@ -127,12 +121,10 @@ def folds(found: Inspection) -> None:
     shown = [group for group in costly if max(fold.bits_lost for fold in group) > 0][:SHOWN_FOLDS]
     screen.say()
     names = dict.fromkeys(s for fold in found.folds for s in fold.sources)
-    screen.say(
-        screen.line(
-            ("Folding     ", "bold"),
-            f"{screen.many(len(names), 'node')} folded into the weights of {screen.many(len(by_layer), 'layer')}",
-            "" if shown else "; no bits lost",
-        )
+    screen.fact(
+        "Folding",
+        f"{screen.many(len(names), 'node')} folded into the weights of {screen.many(len(by_layer), 'layer')}",
+        "" if shown else "; no bits lost",
     )
     for group in shown:
         screen.say(

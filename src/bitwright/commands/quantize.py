@@ -161,18 +161,19 @@ def show(q: Quantized, output: Path) -> None:
             f", {screen.many(len(provenance['layers']), 'layer')}",
             (f"   saved {screen.safe(output)}", "dim"),
         ),
-        screen.line(("  Formats     ", "bold"), f"by {shown}, from {screen.many(samples, 'sample')}"),
-        screen.line(("  Learnables  ", "bold"), f"{screen.size(before)} → {screen.size(after)}", (saved, "blue")),
-        screen.line(
-            ("  Integers    ", "bold"),
-            (f"{100 * program.integer_mac_share:.1f} %", "" if program.integer_mac_share == 1 else "yellow"),
-            " of the multiply-accumulates",
-        ),
+    )
+    screen.fact("Formats", f"by {shown}, from {screen.many(samples, 'sample')}", indent=2)
+    screen.fact("Learnables", f"{screen.size(before)} → {screen.size(after)}", (saved, "blue"), indent=2)
+    screen.fact(
+        "Integers",
+        (f"{100 * program.integer_mac_share:.1f} %", "" if program.integer_mac_share == 1 else "yellow"),
+        " of the multiply-accumulates",
+        indent=2,
     )
     trials = [t["output_sqnr_db"] for t in provenance["scheme_trials"] if t["output_sqnr_db"] is not None]
     if trials:
         chosen = f"the best of {len(trials)} tried: output SQNR {trials[0]:.1f} dB, the worst {trials[-1]:.1f} dB"
-        screen.say(screen.line(("  Schemes     ", "bold"), chosen))
+        screen.fact("Schemes", chosen, indent=2)
     notes = [*provenance["notes"], *island_notes(q)]
     screen.notes(notes[:SHOWN_NOTES])
     if len(notes) > SHOWN_NOTES:

@@ -27,6 +27,7 @@ Progress = Callable[[int, int | None, str], None]
 
 PIPE_WIDTH = 120
 TEXT_WIDTH = 100
+LABEL = 12
 PLAIN_SECONDS = 2.0
 RIGHT_TO_LEFT = {"R", "AL", "AN"}
 ISOLATE, END_ISOLATE = "\u2068", "\u2069"
@@ -118,6 +119,18 @@ def paragraph(message: str, *, first: str = "", indent: str = "", width: int | N
         break_on_hyphens=False,
         break_long_words=False,
     )
+
+
+def fact(label: str, *parts: object, indent: int = 0, width: int = LABEL) -> None:
+    """Print a line of a summary: a bold label, then text, wrapped under itself where the screen is narrow."""
+    from rich.text import Text
+
+    head = Text(" " * indent + f"{label:<{width}}", "bold")
+    body = line(*parts)
+    room = max(out().width - len(head), 20)
+    for k, row in enumerate(body.wrap(out(), room) or [Text()]):
+        row.rstrip()
+        say(line(head if k == 0 else " " * len(head), row))
 
 
 def notes(sentences: Sequence[str]) -> None:

@@ -24,7 +24,7 @@ def targets(context: click.Context, *, as_json: bool) -> None:
         return
     width = max(len(t.name) for t in found)
     for target in found:
-        screen.say(screen.line("  ", (f"{target.name:<{width}}", "bold cyan"), f"  {screen.safe(target.title)}"))
+        screen.fact(target.name, screen.safe(target.title), indent=2, width=width + 2)
 
 
 @targets.command(short_help="Print every rule of a target.")

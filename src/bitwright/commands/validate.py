@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from bitwright.metrics.validation import Validation
 
 LOWER_IS_BETTER = {"mse"}
+SHARES = set(catalog.METRICS) - {"mse", "sqnr"}
 
 
 @click.command(short_help="Measure float against integers, bit for bit what the device computes.")
@@ -82,6 +83,8 @@ def check_threshold(metric: str | None, least: float | None, most: float | None)
             raise click.UsageError(f"{name} must be a number.")
     if metric in LOWER_IS_BETTER and least is not None:
         raise click.UsageError(f"The lower {metric} is, the better: give --max VALUE instead of --min.")
+    if metric in SHARES and max(least or 0, most or 0) > 1:
+        raise click.UsageError(f"The metric {metric} lies between 0 and 1: 60 % is 0.6.")
 
 
 def threshold(result: Validation, least: float | None, most: float | None) -> None:
@@ -89,13 +92,9 @@ def threshold(result: Validation, least: float | None, most: float | None) -> No
 
     Raises:
         Missed: if one is missed.
-        click.UsageError: if a share is compared with a percentage.
+        click.UsageError: as ``check_threshold``.
     """
-    from bitwright.metrics.metric import Unit
-
-    shares = result.unit in {Unit.PROPORTION, Unit.SHARE}
-    if shares and max(least or 0, most or 0) > 1:
-        raise click.UsageError(f"{result.metric} lies between 0 and 1: 60 % is 0.6.")
+    check_threshold(result.metric, least, most)  # the default metric is known only now
     got = result.quantized
     if least is not None and not got >= least:
         raise Missed(f"{result.metric} is {got:.4g}, less than --min {least:.4g}.")
@@ -118,7 +117,7 @@ def show(result: Validation) -> None:
             screen.say(screen.text(wrapped, style))
         elif words.startswith("note: "):
             screen.notes([words.removeprefix("note: ")])
-        elif words.startswith("bit-exact") and result.mismatches:
-            screen.say(screen.text(item, "bold red"))
         else:
-            screen.say(item)
+            style = "bold red" if words.startswith("bit-exact") and result.mismatches else ""
+            wrapped = screen.paragraph(words, first="  ", indent=" " * 14, width=screen.out().width)
+            screen.say(screen.text(wrapped, style))
