@@ -50,10 +50,10 @@ def contract(scene: Scene, step: Step, function_name: Callable[[], str]) -> Kern
     """
     form = step.form
     assert isinstance(form, Contract)
-    geometry = _geometry(scene, step)
+    geometry = geometry_of(scene, step)
     weights = np.asarray(scene.program.tensors[form.weight])
     bias = None if form.bias is None else np.asarray(scene.program.tensors[form.bias], np.int64)
-    folded = _folded(scene, step, weights, bias)
+    folded = folded_bias(scene, step, weights, bias)
     if geometry is None or folded is None:
         return contract_function(scene, step, wide=_is_wide(scene, step, weights, bias))
     types = (scene.buffer(step.inputs[0]).format.dtype.name, weights.dtype.name)
@@ -111,7 +111,7 @@ def _number(value: int) -> str:
     return "INT32_MIN" if value == -INT32 else str(value)
 
 
-def _folded(
+def folded_bias(
     scene: Scene, step: Step, weights: NDArray[Any], bias: NDArray[np.int64] | None
 ) -> NDArray[np.int64] | None:
     """The bias with the input's zero point folded in, if sums with it fit 32 bits in any order."""
@@ -138,7 +138,9 @@ def _is_wide(scene: Scene, step: Step, weights: NDArray[Any], bias: NDArray[np.i
 
 
 @dataclass(frozen=True)
-class _Geometry:
+class Geometry:
+    """Where the pixels of a contraction lie, and how its window moves over them."""
+
     in_c: int
     in_pitch: int
     out_c: int
@@ -149,6 +151,7 @@ class _Geometry:
 
     @property
     def taps(self) -> tuple[int, int]:
+        """Rows and columns of the window."""
         return self.axes[0].taps, self.axes[1].taps
 
     def fields(self, groups: int) -> list[str]:
@@ -159,7 +162,7 @@ class _Geometry:
         return [str(n) for n in numbers]
 
 
-def _geometry(scene: Scene, step: Step) -> _Geometry | None:
+def geometry_of(scene: Scene, step: Step) -> Geometry | None:
     """Rows, columns, channels and pitches, or None where the kernels' description has no room for it."""
     form = step.form
     assert isinstance(form, Contract)
@@ -183,7 +186,7 @@ def _geometry(scene: Scene, step: Step) -> _Geometry | None:
     in_pitch, out_pitch = _pitch(scene, step.inputs[0]), _pitch(scene, step.outputs[0])
     if in_pitch is None or out_pitch is None:
         return None
-    found = _Geometry(
+    found = Geometry(
         source.shape[1], in_pitch, result.shape[1], out_pitch,
         (in_size[0], in_size[1]), (out_size[0], out_size[1]), (first, second),
     )  # fmt: skip
@@ -206,7 +209,7 @@ def _pitch(scene: Scene, name: str) -> int | None:
     return view.pitch if view.run == channels else None
 
 
-def _kernel(geometry: _Geometry, form: Contract, weights: NDArray[Any]) -> str:
+def _kernel(geometry: Geometry, form: Contract, weights: NDArray[Any]) -> str:
     rows, columns = geometry.axes
     if form.groups == geometry.in_c == geometry.out_c and weights.shape[1] == 1 and form.groups > 1:
         return "depthwise"

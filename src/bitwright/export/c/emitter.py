@@ -11,6 +11,7 @@ from bitwright.export.c import interface
 from bitwright.export.c.constants import Constants
 from bitwright.export.c.contract import KernelCall, contract
 from bitwright.export.c.elements import map_function, table_function
+from bitwright.export.c.fast import FastCall, fast_contract
 from bitwright.export.c.layout import Layout, choose_layouts
 from bitwright.export.c.moves import move_function
 from bitwright.export.c.names import Names, comment
@@ -45,6 +46,8 @@ class Emitter:
         epilogues: Requantizers of the network's own: key → text, and the kernel that calls it.
         step_bytes: For each step the constants that it added.
         how: For each step, in words, what computes it.
+        core: The core that kernels are chosen for; None for portable C.
+        fast: Step → its kernel for that core.
     """
 
     program: Program
@@ -58,6 +61,8 @@ class Emitter:
     epilogues: dict[str, tuple[str, Instance]] = field(default_factory=dict)
     step_bytes: list[int] = field(default_factory=list)
     how: list[str] = field(default_factory=list)
+    core: str | None = None
+    fast: dict[str, FastCall] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.constants = Constants(self.prefix, self.names)
@@ -74,6 +79,12 @@ class Emitter:
             )
             for root in self.storage.roots.values()
         ]
+        for at, step in enumerate(self.program.steps):
+            found = fast_contract(self.scene, step, self.core)
+            if found is not None:
+                self.fast[step.name] = found
+                name, size = scratch_name(step), found.fast.scratch_bytes
+                blocks.append(Block(name=name, size_bytes=size, first=at, last=at))
         self.plan: Plan = plan(blocks)
         self.offsets = dict(zip((b.name for b in blocks), self.plan.offsets, strict=True))
 
@@ -93,6 +104,8 @@ class Emitter:
         """What computes a step, in words, and its calls."""
         if step.name in self.storage.elided:
             return "nothing to do", []
+        if step.name in self.fast:
+            return self.fast_kernel(step, self.fast[step.name])
         form = step.form
         if isinstance(form, Contract):
             found = contract(self.scene, step, lambda: f"{self.prefix}_epilogue_{len(self.epilogues)}")
@@ -123,6 +136,16 @@ class Emitter:
         )
         return instance.name, [f"{instance.name}(&conv_{number}, {self.read(step.inputs[0])}, {self.written(step)});"]
 
+    def fast_kernel(self, step: Step, call: FastCall) -> tuple[str, list[str]]:
+        """A call of a kernel for the core."""
+        stream = self.constants.add(step.layer, "weights", "stream", call.fast.stream)
+        name = f"conv_{len(self.descriptions)}"
+        self.descriptions.append(call.description(stream, name, comment(step.layer)))
+        scratch = f"a + {self.offsets[scratch_name(step)]}"
+        driver = call.fast.driver
+        how = f"{driver} {call.fast.finish.name}"
+        return how, [f"{driver}(&{name}, {self.read(step.inputs[0])}, {self.written(step)}, {scratch});"]
+
     def call(self, step: Step, function: Function) -> str:
         """A call of a function of the network's own; equal functions become one."""
         text = function.text("@")
@@ -148,3 +171,8 @@ class Emitter:
         """A pointer for writing the output of a step."""
         kind = self.scene.c_type(step.outputs[0])
         return f"({kind} *)({self.address(step.outputs[0])})"
+
+
+def scratch_name(step: Step) -> str:
+    """The memory block that a kernel works in."""
+    return f"{step.name} (working memory)"

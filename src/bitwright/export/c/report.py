@@ -64,7 +64,7 @@ def report(e: Emitter) -> dict[str, Any]:
                     "bytes": block.size_bytes,
                     "first_step": block.first,
                     "last_step": block.last,
-                    "buffers": e.storage.roots[block.name].members,
+                    "buffers": e.storage.roots[block.name].members if block.name in e.storage.roots else [],
                 }
                 for block, offset in zip(e.plan.blocks, e.plan.offsets, strict=True)
             ],

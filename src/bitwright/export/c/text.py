@@ -12,6 +12,7 @@ from bitwright.export.c import interface, project, selftest
 from bitwright.export.c.emitter import Emitter
 from bitwright.export.c.names import comment, string
 from bitwright.mcu import runtime
+from bitwright.mcu.arm import dsp
 from bitwright.number.render import C_PRELUDE
 
 Values = NDArray[np.integer[Any]]
@@ -128,6 +129,7 @@ def kernel_header(e: Emitter) -> str:
     return "\n".join(
         [f"#ifndef {guard}", f"#define {guard}", "", runtime.text("bw.h"), *float32, *renamed, "", *declared, "",
          runtime.render_helpers({*e.instances, *(instance for _, instance in e.epilogues.values())}),
+         *([dsp.declarations(fast_kernels(e), e.prefix)] if e.fast else []),
          *e.constants.declarations(), "", "#endif", ""]
     )  # fmt: skip
 
@@ -141,7 +143,14 @@ def kernel_source(e: Emitter) -> str:
     """``<net>_kernels.c``: the shared kernels that are used."""
     parts = [f'#include "{e.prefix}_kernels.h"', ""]
     parts += [runtime.render(instance) for instance in sorted(e.instances)]
+    if e.fast:
+        parts.append(dsp.definitions(fast_kernels(e), e.prefix, runtime.fill_in))
     return "\n".join([*parts, ""])
+
+
+def fast_kernels(e: Emitter) -> list[dsp.Fast]:
+    """The kernels for a core that are used."""
+    return [call.fast for call in e.fast.values()]
 
 
 def weights_source(e: Emitter) -> str:

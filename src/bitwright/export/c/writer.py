@@ -65,6 +65,7 @@ def write(
     directory: str | Path,
     *,
     name: str | None = None,
+    core: str | None = None,
     contract: InputContract | None = None,
     samples: Sequence[Mapping[str, Values]] | None = None,
     flash_bytes: int | None = None,
@@ -76,6 +77,8 @@ def write(
         program: An integer program without float islands.
         directory: Where to; made if it is not there.
         name: Name of the network in C; the program's name by default.
+        core: The core that kernels are chosen for, as gcc spells it (``cortex-m4``); portable C by default.  What is
+            chosen compiles everywhere, and computes the same.
         contract: The input contract, from which the function that takes pixels is made.
         samples: Input buffer → integers ``[1, ...]``: vectors of the self-test.  One random sample by default.
         flash_bytes: Refuse to write what needs more constant memory and code.
@@ -87,7 +90,7 @@ def write(
         ExportError: the directory cannot be written.
     """
     _refuse_islands(program)
-    emitter = Emitter(program, plain(name or program.name), contract)
+    emitter = Emitter(program, plain(name or program.name), contract, core=core)
     emitter.emit()
     report = summary(emitter)
     _refuse_too_large(report, emitter, flash_bytes, ram_bytes)
