@@ -52,6 +52,10 @@ class CannotEmit(Exception):
     """This step cannot be written as ONNX nodes that are exact."""
 
 
+class NeedsKernel(CannotEmit):
+    """There are ONNX nodes for this step, but a compiled kernel is faster."""
+
+
 class Emitter:
     """Writes steps into one graph and remembers in which representations each buffer is at hand.
 
@@ -60,10 +64,13 @@ class Emitter:
         graph: Where nodes go.
         int8: Whether ``QLinearConv`` may be used.
         contrib: Whether operators outside the ONNX standard may be used.
+        kernels: Whether steps that would need several float64 nodes are left to compiled kernels.
     """
 
-    def __init__(self, program: Program, graph: GraphWriter, *, int8: bool, contrib: bool = False) -> None:
-        self.program, self.graph, self.int8, self.contrib = program, graph, int8, contrib
+    def __init__(
+        self, program: Program, graph: GraphWriter, *, int8: bool, contrib: bool = False, kernels: bool = False
+    ) -> None:
+        self.program, self.graph, self.int8, self.contrib, self.kernels = program, graph, int8, contrib, kernels
         self._raw: dict[str, str] = {}
         self._real: dict[tuple[str, np.dtype[Any]], str] = {}
 
@@ -161,6 +168,8 @@ class Emitter:
         found = describe(form.epilogue.expr, params)
         if isinstance(found, ShiftDown) and self.contract_floor(step, form, found):
             return "onnx-float32"
+        if self.kernels:
+            raise NeedsKernel("its requantizer is more than a shift")
         acc, kind = self.accumulator(step, form)
         self.finish(step, form.epilogue, {"acc": (acc, kind)})
         return "onnx-float64"
@@ -439,6 +448,10 @@ class Emitter:
         """One element from those at the same place; gives the way."""
         if self.contrib and self.sum_int8(step, form):
             return "onnx-int8"
+        shapes = {self.buffer(n).shape for n in (*step.inputs, *step.outputs)}
+        scalars = all(self.program.tensors[t].size == 1 for t in form.params.values())
+        if self.kernels and len(shapes) == 1 and scalars and not fits_float32(form.expr):
+            raise NeedsKernel("its intermediates pass 2^24")
         values = {f"x{i}": (self.real(n, self.kind(n)), self.kind(n)) for i, n in enumerate(step.inputs)}
         params = {key: self.program.tensors[t].astype(np.int64) for key, t in form.params.items()}
         self.expression(form.expr, values, params, step.outputs[0])
@@ -517,6 +530,14 @@ class Emitter:
                     bounds = (self.ints(v) for v in (indices[0], indices[-1] + 1, axis, step))
                     return graph.node("Slice", x, *bounds)
                 return graph.node("Gather", x, self.ints(*indices), axis=axis)
+
+
+def fits_float32(expr: Expr) -> bool:
+    """Whether float32 holds every intermediate."""
+    try:
+        return onnx_dtype(expr) == F32
+    except OverflowError:
+        return False
 
 
 def window(axes: Sequence[Axis]) -> dict[str, Any]:

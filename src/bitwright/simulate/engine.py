@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.errors import Mismatch
-from bitwright.program.forms import Island
+from bitwright.program.forms import Contract, Island, Map
 from bitwright.program.program import Program, Step
 from bitwright.simulate import reference
-from bitwright.simulate.emit import CannotEmit, Emitter
+from bitwright.simulate.compiled import run_elementwise, run_epilogue
+from bitwright.simulate.emit import CannotEmit, Emitter, NeedsKernel
 from bitwright.simulate.graph import GraphWriter
 from bitwright.simulate.probe import int8_convolution_is_exact
 
@@ -22,6 +24,14 @@ if TYPE_CHECKING:
     import onnxruntime
 
 Values = NDArray[np.integer[Any]]
+
+
+class Place(Enum):
+    """Where a step runs."""
+
+    GRAPH = "in a session with its neighbors"
+    KERNEL = "in a compiled kernel, at the end of a session if it accumulates"
+    APART = "by itself: the reference, or a float island"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +46,7 @@ class Segment:
         session: The ONNX Runtime session, or None for a step that runs in the reference.
         runtime_inputs: Tensor names of the session's inputs, in the order of ``feeds``.
         runtime_outputs: Tensor names of its outputs, in the order of ``fetches``.
+        kernel: The last step, where a compiled kernel finishes what the session accumulated, or None.
     """
 
     steps: tuple[Step, ...]
@@ -45,6 +56,7 @@ class Segment:
     session: onnxruntime.InferenceSession | None
     runtime_inputs: tuple[str, ...] = ()
     runtime_outputs: tuple[str, ...] = ()
+    kernel: Step | None = None
 
 
 class Engine:
@@ -65,51 +77,81 @@ class Engine:
 
     @cached_property
     def segments(self) -> tuple[Segment, ...]:
-        """The program cut where a step must run apart."""
-        cuts: list[tuple[bool, list[Step]]] = []
+        """The program cut where a step must run apart, and after each step that ends in a compiled kernel."""
+        cuts: list[tuple[Place, list[Step]]] = []
         for step in self.program.steps:
-            graph = not isinstance(step.form, Island) and self._emits(step)
-            if graph and cuts and cuts[-1][0]:
-                cuts[-1][1].append(step)
+            place = self._place(step)
+            open_graph = bool(cuts) and cuts[-1][0] is Place.GRAPH
+            if open_graph and (place is Place.GRAPH or (place is Place.KERNEL and isinstance(step.form, Contract))):
+                cuts[-1] = (place, [*cuts[-1][1], step])
             else:
-                cuts.append((graph, [step]))
+                cuts.append((place, [step]))
         built: list[Segment] = []
-        for i, (graph, steps) in enumerate(cuts):
+        for i, (place, steps) in enumerate(cuts):
             later = {name for _, rest in cuts[i + 1 :] for step in rest for name in step.inputs}
             made = [name for step in steps for name in step.outputs]
             fetches = tuple(n for n in made if self.keep or n in later or n in self.program.outputs)
             feeds = tuple(dict.fromkeys(n for step in steps for n in step.inputs if n not in made))
-            built.append(self._segment(steps, feeds, fetches) if graph else self._apart(steps, feeds, fetches))
+            last = steps[-1] if place is Place.KERNEL else None
+            apart = place is Place.APART or (last is not None and isinstance(last.form, Map))
+            built.append(
+                self._apart(steps, feeds, fetches, last) if apart else self._segment(steps, feeds, fetches, last)
+            )
         return tuple(built)
 
-    def _emits(self, step: Step) -> bool:
-        """Whether a step can be written, tried on a graph that is thrown away."""
-        emitter = Emitter(self.program, GraphWriter(), int8=self.int8, contrib=True)
+    def _place(self, step: Step) -> Place:
+        """Where a step runs, found by writing it into a graph that is thrown away."""
+        if isinstance(step.form, Island):
+            return Place.APART
+        try:
+            self._write(step, kernels=True)
+        except NeedsKernel:
+            if isinstance(step.form, Map):
+                return Place.KERNEL
+            try:
+                self._write(step, kernels=False, accumulator_only=True)
+            except CannotEmit:
+                return Place.APART
+            return Place.KERNEL
+        except CannotEmit:
+            return Place.APART
+        return Place.GRAPH
+
+    def _write(self, step: Step, *, kernels: bool, accumulator_only: bool = False) -> None:
+        emitter = Emitter(self.program, GraphWriter(), int8=self.int8, contrib=True, kernels=kernels)
         for i, name in enumerate(step.inputs):
             emitter.feed(name, f"in{i}")
-        try:
+        if accumulator_only and isinstance(step.form, Contract):
+            emitter.accumulator(step, step.form)
+        else:
             emitter.step(step)
-        except CannotEmit:
-            return False
-        return True
 
     @staticmethod
-    def _apart(steps: Sequence[Step], feeds: tuple[str, ...], fetches: tuple[str, ...]) -> Segment:
-        ways = {s.name: "island" if isinstance(s.form, Island) else "reference" for s in steps}
-        return Segment(steps=tuple(steps), ways=ways, feeds=feeds, fetches=fetches, session=None)
+    def _apart(steps: Sequence[Step], feeds: tuple[str, ...], fetches: tuple[str, ...], kernel: Step | None) -> Segment:
+        way = "reference" if kernel is None else "compiled"
+        ways = {s.name: "island" if isinstance(s.form, Island) else way for s in steps}
+        return Segment(steps=tuple(steps), ways=ways, feeds=feeds, fetches=fetches, session=None, kernel=kernel)
 
-    def _segment(self, steps: Sequence[Step], feeds: tuple[str, ...], fetches: tuple[str, ...]) -> Segment:
+    def _segment(
+        self, steps: Sequence[Step], feeds: tuple[str, ...], fetches: tuple[str, ...], kernel: Step | None
+    ) -> Segment:
         import onnxruntime
 
         graph = GraphWriter()
-        emitter = Emitter(self.program, graph, int8=self.int8, contrib=True)
+        emitter = Emitter(self.program, graph, int8=self.int8, contrib=True, kernels=True)
         inputs = []
         for i, name in enumerate(feeds):
             dtype = np.dtype(np.uint8) if emitter.narrow(name) else np.dtype(np.int64)
             inputs.append((f"in{i}", dtype, self._shape(name)))
             emitter.feed(name, f"in{i}")
-        ways = {step.name: emitter.step(step) for step in steps}
+        ways = {step.name: emitter.step(step) for step in steps if step is not kernel}
         outputs = []
+        if kernel is not None and isinstance(kernel.form, Contract):
+            acc, kind = emitter.accumulator(kernel, kernel.form)
+            graph.node("Identity", acc, outputs=["acc"])
+            outputs.append(("acc", kind, self._shape(kernel.outputs[0])))
+            ways[kernel.name] = "onnx-float32 + compiled"
+            fetches = tuple(n for n in fetches if n not in kernel.outputs)
         for i, name in enumerate(fetches):
             tensor, dtype = emitter.fetch(name)
             graph.node("Identity", tensor, outputs=[f"out{i}"])
@@ -128,7 +170,8 @@ class Engine:
             fetches=fetches,
             session=session,
             runtime_inputs=tuple(i[0] for i in inputs),
-            runtime_outputs=tuple(o[0] for o in outputs),
+            runtime_outputs=tuple(o[0] for o in outputs if o[0] != "acc"),
+            kernel=kernel,
         )
 
     def _shape(self, name: str) -> list[int | str]:
@@ -160,23 +203,41 @@ class Engine:
         return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]} if parts else {}
 
     def _run(self, inputs: Mapping[str, Values]) -> dict[str, Values]:
-        values: dict[str, Values] = {name: np.asarray(inputs[name]) for name in self.program.inputs}
+        program = self.program
+        values: dict[str, Values] = {name: np.asarray(inputs[name]) for name in program.inputs}
         wanted = set(self.program.buffers) if self.keep else set(self.program.outputs)
         for i, segment in enumerate(self.segments):
             if segment.session is None:
                 for step in segment.steps:
-                    results = reference.run_step(self.program, step, [values[n] for n in step.inputs])
+                    inputs_of = [values[n] for n in step.inputs]
+                    results = (
+                        [self._map(step, inputs_of)] if segment.kernel else reference.run_step(program, step, inputs_of)
+                    )
                     values |= dict(zip(step.outputs, results, strict=True))
             else:
-                fed = {
-                    t: self._to_runtime(n, values[n])
-                    for t, n in zip(segment.runtime_inputs, segment.feeds, strict=True)
-                }
-                results = segment.session.run(list(segment.runtime_outputs), fed)
+                names = zip(segment.runtime_inputs, segment.feeds, strict=True)
+                fed = {tensor: self._to_runtime(n, values[n]) for tensor, n in names}
+                wanted_now = [*segment.runtime_outputs, *(["acc"] if segment.kernel else [])]
+                results = segment.session.run(wanted_now, fed)
+                if segment.kernel is not None:
+                    values[segment.kernel.outputs[0]] = self._finish(segment.kernel, results.pop())
                 values |= {n: self._from_runtime(n, r) for n, r in zip(segment.fetches, results, strict=True)}
             needed = {n for later in self.segments[i + 1 :] for n in later.feeds} | wanted
             values = {n: v for n, v in values.items() if n in needed}
         return values
+
+    def _finish(self, step: Step, acc: NDArray[Any]) -> Values:
+        """The compiled epilogue of accumulators."""
+        assert isinstance(step.form, Contract)
+        epilogue = step.form.epilogue
+        params = {k: self.program.tensors[t].astype(np.int64) for k, t in epilogue.params.items()}
+        return run_epilogue(epilogue.expr, params, acc, self.program.buffers[step.outputs[0]].format.dtype)
+
+    def _map(self, step: Step, inputs: Sequence[Values]) -> Values:
+        """A compiled elementwise step."""
+        assert isinstance(step.form, Map)
+        params = {k: self.program.tensors[t].astype(np.int64) for k, t in step.form.params.items()}
+        return run_elementwise(step.form.expr, params, inputs, self.program.buffers[step.outputs[0]].format.dtype)
 
     def _to_runtime(self, name: str, value: Values) -> NDArray[Any]:
         format = self.program.buffers[name].format
