@@ -133,17 +133,14 @@ def show(result: Calibration, output: Path, seconds: float, *, as_table: bool) -
         screen.say()
     unit = "sample" if result.model.contract.layout == "raw" else "image"
     tensors = len(statistics.activations) + len(statistics.weights) + len(statistics.biases)
-    screen.say(
-        screen.line(
-            ("✓ ", "blue"),
-            (tensors, "bold cyan"),
-            " tensors, ",
-            (statistics.samples, "bold cyan"),
-            f" {unit}{'' if statistics.samples == 1 else 's'}, ",
-            (f"{seconds:.1f}", "bold cyan"),
-            " s",
-            (f"   saved {screen.safe(output)}", "dim"),
-        )
+    screen.done(
+        (tensors, "bold cyan"),
+        " tensors, ",
+        (statistics.samples, "bold cyan"),
+        f" {unit}{'' if statistics.samples == 1 else 's'}, ",
+        (f"{seconds:.1f}", "bold cyan"),
+        " s",
+        saved=output,
     )
     screen.notes(result.notes)
 

@@ -152,16 +152,8 @@ def show(q: Quantized, output: Path) -> None:
     named = sorted(set(schemes.values()))
     shown = named[0] if len(named) == 1 else ", ".join(f"{role} {name}" for role, name in schemes.items())
     samples = provenance["calibration_samples"]
-    screen.say(
-        screen.line(
-            ("✓ ", "blue"),
-            (screen.safe(q.name), "bold"),
-            " for ",
-            (program.target, "bold cyan"),
-            f", {screen.many(len(provenance['layers']), 'layer')}",
-            (f"   saved {screen.safe(output)}", "dim"),
-        ),
-    )
+    layers = screen.many(len(provenance["layers"]), "layer")
+    screen.done((screen.safe(q.name), "bold"), " for ", (program.target, "bold cyan"), f", {layers}", saved=output)
     screen.fact("Formats", f"by {shown}, from {screen.many(samples, 'sample')}", indent=2)
     screen.fact("Learnables", f"{screen.size(before)} → {screen.size(after)}", (saved, "blue"), indent=2)
     screen.fact(

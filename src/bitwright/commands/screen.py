@@ -121,6 +121,18 @@ def paragraph(message: str, *, first: str = "", indent: str = "", width: int | N
     )
 
 
+def done(*parts: object, saved: object) -> None:
+    """Print that something was made and where it is; on a line of its own where the screen is narrow."""
+    from rich.cells import cell_len
+
+    head = line(("✓ ", "blue"), *parts)
+    where = f"saved {safe(saved, 1000)}"
+    if cell_len(head.plain) + 3 + cell_len(where) <= out().width:
+        say(line(head, (f"   {where}", "dim")))
+    else:
+        say(head, text(f"  {where}", "dim"))
+
+
 def fact(label: str, *parts: object, indent: int = 0, width: int = LABEL) -> None:
     """Print a line of a summary: a bold label, then text, wrapped under itself where the screen is narrow."""
     from rich.text import Text
@@ -249,7 +261,7 @@ class Column:
 
 
 GAP = 3
-COMFORT, LEAST = 24, 8
+COMFORT, LEAST = 40, 8
 
 
 def table(columns: Sequence[Column], rows: Sequence[Sequence[Any]], *, indent: int = 1) -> None:
