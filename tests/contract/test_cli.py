@@ -276,7 +276,7 @@ def test_usage_is_2_and_names_the_nearest(line: Line) -> None:
     one_paragraph(line("calibrate", MODEL), "--data", "--merge")
     one_paragraph(line("calibrate", MODEL, "--data", CALIB, "--samples", 0), "--samples")
     one_paragraph(line("inspect", MODEL, "--shape", "data"), "NAME=SHAPE")
-    one_paragraph(line("quantize", MODEL, "--data", CALIB, "--mend", "auto"), "--mend", "none")
+    one_paragraph(line("quantize", MODEL, "--data", CALIB, "--mend", "auto"), "--mend", "leave out")
     one_paragraph(line("validate", "x.bw", "--data", VAL, "--board", "zcu102"), "--board", "simulator")
     one_paragraph(line("quantize", MODEL, "--data", CALIB, "-o", "nowhere/x.bw"), "no folder")
     one_paragraph(line("quantize", MODEL, "--data", CALIB, "--scheme", "mmse"), "'mse'")

@@ -71,7 +71,7 @@ def quantize(
     from bitwright.api import quantize as run
 
     if mend is not None:
-        refuse_repairs(mend)
+        raise click.UsageError(f"--mend {mend}: this version of bitwright cannot repair networks; leave out --mend.")
     output = output or options.beside(model, ".bw")
     options.check_output(output)
     chosen = target_of(target)
@@ -89,19 +89,6 @@ def quantize(
         screen.emit_json(summary(q, output))
     else:
         show(q, output)
-
-
-def refuse_repairs(spec: str) -> None:
-    """Say which repairs there are.
-
-    Raises:
-        click.UsageError: always, as long as there are none.
-    """
-    from bitwright.passes.registry import passes
-
-    repairs = [name for name, kind in passes().items() if kind.changes_function]
-    known = f"Known are {', '.join(repairs)}, and they cannot be applied from here yet" if repairs else "It has none"
-    raise click.UsageError(f"--mend {spec}: this version of bitwright has no such repair. {known}; leave out --mend.")
 
 
 def calibrated(

@@ -42,7 +42,7 @@ def test_paragraphs(error: BaseException, code: int, words: list[str], capsys: p
 
 def test_debug_shows_where(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(KeyError) as caught:
-        {}["lost"]  # noqa: B018
+        {}["lost"]
     assert report(caught.value, debug=True) == 70
     err = capsys.readouterr().err
     assert "Traceback" in err
