@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 Arrays = Mapping[str, NDArray[Any]]
 
 BATCH = 16
+TRIAL = 24
+"""Samples that a search looks at again and again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +99,17 @@ class Bench:
     def score(self, solution: Solution) -> Score:
         """The integer result on the held samples."""
         return self.score_program(solution.program(self.target))
+
+    @cached_property
+    def _trial(self) -> tuple[Arrays, tuple[NDArray[Any], ...]]:
+        """Some of the samples to learn from, and the float outputs for them."""
+        some = {name: x[:TRIAL] for name, x in self.fit.items()}
+        return some, run_float(self.network, self.network.outputs, some)
+
+    def trial(self, solution: Solution) -> float:
+        """DB of the integer result on some of the samples to learn from: what a search may look at often."""
+        some, wanted = self._trial
+        return sqnr(wanted, run_program(solution.program(self.target), self.network.inputs, some))
 
     def score_program(self, program: Program) -> Score:
         """As :meth:`score`, of a program."""

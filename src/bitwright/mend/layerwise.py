@@ -1,0 +1,233 @@
+"""Going through a network layer by layer with the integers that really arrive at each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitwright.calibrate.spec import LayerSpec
+from bitwright.mend.bench import Bench, in_batches, quantized_inputs
+from bitwright.mend.patches import Places, patches
+from bitwright.mend.repair import Clock
+from bitwright.mend.solution import Solution
+from bitwright.mend.walk import advance, layers, still_needed
+from bitwright.number.format import Format
+from bitwright.program.forms import Contract
+from bitwright.program.program import Program, Step
+
+if TYPE_CHECKING:
+    from bitwright.network.network import Network
+    from bitwright.targets.target import Target
+
+Reals = NDArray[np.float64]
+
+CHECKED = 0.25
+"""Share of the samples that choose between ways, and are not learned from."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Problem:
+    """One linear layer: rows of integer inputs, real wanted outputs, and what is chosen so far.
+
+    Attributes:
+        x: Real inputs with a leading 1 for the bias, ``[groups, rows, 1 + k]``.
+        wanted: Float outputs before the activation, ``[groups, rows, out]``.
+        bounds: Of the activation.
+        train: Number of leading rows to learn from; the others choose.
+        weights: Float weights with the bias in front, ``[groups, out, 1 + k]``.
+        stored: The integers that the weights are now, ``[groups, out, k]``.
+    """
+
+    x: NDArray[np.float32]
+    wanted: NDArray[np.float32]
+    bounds: tuple[float, float]
+    train: int
+    weights: Reals
+    stored: NDArray[np.int64]
+
+    @property
+    def inputs(self) -> Reals:
+        """Rows to learn from, ``[groups, train, 1 + k]``."""
+        return self.x[:, : self.train].astype(np.float64)
+
+    def error(self, weights: Reals) -> float:
+        """Mean squared error after the activation, on the rows that choose."""
+        rest = slice(self.train, None)
+        made = self.x[:, rest] @ weights.swapaxes(1, 2).astype(np.float32)
+        return float(np.mean((np.clip(made, *self.bounds) - np.clip(self.wanted[:, rest], *self.bounds)) ** 2))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changed:
+    """What became of one layer.
+
+    Attributes:
+        solution: With the layer changed.
+        error: The layer's error, as a share of what it was.
+        text: What else is worth counting.
+    """
+
+    solution: Solution
+    error: float
+    text: str = ""
+
+
+Change = Callable[[Solution, LayerSpec, Problem], Changed | None]
+
+
+def each_layer(
+    solution: Solution,
+    bench: Bench,
+    clock: Clock,
+    change: Change,
+    *,
+    rows: int,
+    seed: int,
+    largest: int | None = None,
+) -> tuple[Solution, list[Changed]]:
+    """Let ``change`` mend every linear layer in order, each on what the integer layers before it give.
+
+    Args:
+        solution: Where to begin.
+        bench: The samples.
+        clock: When time is up, the layers that are left stay as they are.
+        change: Gives the solution with another layer, or None.
+        rows: Places of the output that are looked at.
+        seed: Of the choice of places.
+        largest: Layers with more weights of one output are left alone.
+    """
+    specs = {layer.name: layer for layer in solution.spec.layers}
+    wanted = Wanted(solution, bench, rows, np.random.default_rng(seed), largest)
+    program = solution.program(bench.target)
+    values = quantized_inputs(program, bench.network.inputs, bench.fit)
+    done: list[Changed] = []
+    total = len(layers(program))
+    for i in range(total):
+        name, steps = layers(program)[i]
+        if clock.over:
+            break
+        clock.tell(f"layer {i + 1} of {total}, {name}")
+        spec = specs.get(name)
+        found = None
+        if spec is not None and wanted.has(spec, steps):
+            found = change(solution, spec, problem_of(solution, spec, program, steps, values, wanted))
+        if found is not None:
+            solution = found.solution
+            done.append(found)
+            program = solution.program(bench.target)
+            steps = layers(program)[i][1]
+        values |= advance(program, steps, values)
+        values = still_needed(program, sum(len(s) for _, s in layers(program)[: i + 1]), values)
+    return solution, done
+
+
+def aimed(problem: Problem) -> Reals:
+    """Wanted outputs of the rows to learn from; beyond the activation's bounds, what is made is as good."""
+    made = problem.inputs @ problem.weights.swapaxes(1, 2)
+    wanted = problem.wanted[:, : problem.train].astype(np.float64)
+    lo, hi = problem.bounds
+    same = ((wanted <= lo) & (made <= lo)) | ((wanted >= hi) & (made >= hi))
+    return np.where(same, made, np.where(wanted < lo, lo, np.where(wanted > hi, hi, wanted)))
+
+
+def mean_error(problem: Problem, goal: Reals, weights: Reals) -> Reals:
+    """The bias ``[groups, out]`` that takes the mean error of real ``weights`` ``[groups, out, k]`` away."""
+    return np.asarray((goal - problem.inputs[:, :, 1:] @ weights.swapaxes(1, 2)).mean(axis=1))
+
+
+def real(q: NDArray[np.int64], format: Format, bias: Reals) -> Reals:
+    """Real weights with the bias in front."""
+    size = np.broadcast_to(format.scale, (q.shape[0] * q.shape[1],)).reshape(q.shape[:2])
+    return np.concatenate([bias[:, :, None], q * size[:, :, None]], axis=2)
+
+
+def stored_bias(solution: Solution, target: Target, spec: LayerSpec, format: Format, bias: Reals) -> Reals:
+    """The bias as a target with a format for it stores it."""
+    trial = solution.with_layer(spec.name, bias=bias.reshape(-1))
+    trial = trial.with_formats(trial.formats.with_weight(spec.name, format), target)
+    own = trial.formats.biases[spec.name]
+    rounding = target.bias_rule(spec.op, **spec.facts).rounding
+    return own.dequantize(own.quantize(bias.reshape(-1), rounding)).reshape(bias.shape)
+
+
+def problem_of(
+    solution: Solution,
+    spec: LayerSpec,
+    program: Program,
+    steps: list[Step],
+    values: dict[str, NDArray[Any]],
+    wanted: Wanted,
+) -> Problem:
+    """What arrives at a linear layer and what should leave it."""
+    step = next(s for s in steps if isinstance(s.form, Contract))
+    form = step.form
+    assert isinstance(form, Contract)  # chosen so
+    stored = program.tensors[form.weight]
+    places, rows = wanted.of(spec)
+    scale = float(program.buffers[step.inputs[0]].format.scale)
+    x = patches(form, values[step.inputs[0]], places, stored.shape[2:]) * np.float32(scale)
+    groups, count = form.groups, len(stored)
+    bias = solution.bias(spec)
+    bias = np.zeros(count) if bias is None else np.asarray(bias)
+    weights = spec.weights().reshape(groups, count // groups, -1)
+    return Problem(
+        x=np.concatenate([np.ones((*x.shape[:2], 1), np.float32), x], axis=2),
+        wanted=rows.reshape(-1, groups, count // groups).transpose(1, 0, 2),
+        bounds=spec.clamp or (-np.inf, np.inf),
+        train=places.shape[1] * (len(places) - max(1, round(CHECKED * len(places)))),
+        weights=np.concatenate([bias.reshape(groups, -1, 1), weights], axis=2),
+        stored=np.asarray(stored, np.int64).reshape(weights.shape),
+    )
+
+
+class Wanted:
+    """Float outputs of every linear layer before its activation, at chosen places."""
+
+    def __init__(
+        self, solution: Solution, bench: Bench, rows: int, rng: np.random.Generator, largest: int | None
+    ) -> None:
+        net = solution.network
+        count = bench.fitted
+        self._tensor: dict[str, str] = {}
+        self._places: dict[str, Places] = {}
+        for spec in solution.spec.layers:
+            if not spec.is_linear or spec.reason or spec.name not in solution.formats.weights:
+                continue
+            tensor = str(spec.layer.main.outputs[0].name)
+            shape = net.shape(tensor) if net.has_shape(tensor) else ()
+            if len(shape) < 2 or (spec.op == "MatMul" and len(shape) > 2):
+                continue
+            if largest is not None and int(np.prod(spec.weights().shape[1:])) > largest:
+                continue
+            size = int(np.prod(shape[2:]))
+            each = min(size, max(1, -(-rows // count)))
+            picked = [np.sort(rng.choice(size, each, replace=False)) for _ in range(count)]
+            self._tensor[spec.name], self._places[spec.name] = tensor, np.stack(picked)
+        self._rows = self._run(net, bench)
+
+    def _run(self, net: Network, bench: Bench) -> dict[str, NDArray[np.float32]]:
+        names = list(self._tensor)
+        tensors = [self._tensor[name] for name in names]
+        session = net.session(tensors)
+        found: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
+        done = 0
+        for feeds in in_batches(net, bench.fit):
+            arrays = session.run(tensors, dict(feeds))
+            for name, array in zip(names, arrays, strict=True):
+                for i, sample in enumerate(array):
+                    flat = sample.reshape(len(sample), -1)
+                    found[name].append(flat[:, self._places[name][done + i]].T)
+            done += len(next(iter(feeds.values())))
+        return {name: np.concatenate(parts) for name, parts in found.items()}
+
+    def has(self, spec: LayerSpec, steps: list[Step]) -> bool:
+        """Whether the layer can be looked at."""
+        return spec.name in self._tensor and sum(isinstance(s.form, Contract) for s in steps) == 1
+
+    def of(self, spec: LayerSpec) -> tuple[Places, NDArray[np.float32]]:
+        """Places ``[n, p]`` and float outputs ``[n * p, out]``."""
+        return self._places[spec.name], self._rows[spec.name]
