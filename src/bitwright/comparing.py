@@ -108,7 +108,8 @@ class NetworkComparison:
     Attributes:
         a: The first.
         b: The second.
-        tensors: In both, the largest difference of quality first.
+        tensors: In both, the largest difference of quality first; biases last, for what they lose counts beside the
+            layer's output, not beside the bias, which may be next to nothing.
         only_a: Tensors that only the first holds in integers.
         only_b: Tensors that only the second does.
         notes: What limits the comparison, in sentences.
@@ -128,8 +129,8 @@ class NetworkComparison:
 
     @property
     def mean_gain_db(self) -> float | None:
-        """Mean gain over the tensors where it is known."""
-        gains = [pair.gain_db for pair in self.tensors if pair.gain_db is not None]
+        """Mean gain over the weights and activations where it is known."""
+        gains = [pair.gain_db for pair in self.tensors if pair.gain_db is not None and pair.a.kind != "Bias"]
         return sum(gains) / len(gains) if gains else None
 
     def to_json(self) -> dict[str, Any]:
@@ -166,21 +167,30 @@ def compare(a: Quantized | str | os.PathLike[str], b: Quantized | str | os.PathL
         ModelError: if a float network is not in its file and cannot be found.
     """
     first, second = open_quantized(a), open_quantized(b)
-    of_a, of_b = ({report.tensor: report for report in tensor_reports(q)} for q in (first, second))
-    pairs = [TensorPair(a=of_a[name], b=of_b[name]) for name in of_a if name in of_b]
     side_a, side_b = Side.of(first), Side.of(second)
     notes = []
+    judges = [first.statistics, second.statistics]
     if side_a.fingerprint != side_b.fingerprint:
         notes.append("These are different float networks; tensors are paired by name.")
+    elif judges[0] != judges[1]:
+        # One measure for both: a tensor in one format must not look better for having been seen on other samples.
+        best = max((s for s in judges if s is not None), key=lambda s: s.samples)
+        judges = [best, best]
+        notes.append(f"Activations of both are judged by one calibration, of {best.samples} samples.")
+    for side, statistics in ((side_a, judges[0]), (side_b, judges[1])):
+        if statistics is None:
+            notes.append(f"{side.name} for {side.target} carries no calibration: its activations cannot be judged.")
+    of_a, of_b = (
+        {report.tensor: report for report in tensor_reports(q, statistics)}
+        for q, statistics in zip((first, second), judges, strict=True)
+    )
+    pairs = [TensorPair(a=of_a[name], b=of_b[name]) for name in of_a if name in of_b]
     if not pairs:
         notes.append("They have no tensor in common.")
-    for side, q in ((side_a, first), (side_b, second)):
-        if q.statistics is None:
-            notes.append(f"{side.name} carries no calibration, so its activations cannot be judged.")
     return NetworkComparison(
         a=side_a,
         b=side_b,
-        tensors=tuple(sorted(pairs, key=lambda pair: -_weight(pair))),
+        tensors=tuple(sorted(pairs, key=lambda pair: (pair.a.kind == "Bias", -_weight(pair)))),
         only_a=tuple(name for name in of_a if name not in of_b),
         only_b=tuple(name for name in of_b if name not in of_a),
         notes=tuple(notes),

@@ -20,6 +20,7 @@ from bitwright.number.format import Floats, Format
 
 if TYPE_CHECKING:
     from bitwright.calibrate.spec import LayerSpec
+    from bitwright.calibrate.statistics import Statistics
     from bitwright.program.program import Learnable, Program
     from bitwright.quantized import Quantized
 
@@ -75,8 +76,12 @@ class TensorReport:
         }
 
 
-def tensor_reports(q: Quantized) -> tuple[TensorReport, ...]:
+def tensor_reports(q: Quantized, statistics: Statistics | None = None) -> tuple[TensorReport, ...]:
     """All tensors of the float network that the program holds in integers, learnables first.
+
+    Args:
+        q: The quantized network.
+        statistics: Of its float network's activations, if not those in its file.
 
     Raises:
         ModelError: if the float network is not in the file and cannot be found.
@@ -85,12 +90,11 @@ def tensor_reports(q: Quantized) -> tuple[TensorReport, ...]:
 
     specs = {spec.name: spec for spec in read_layers(q.network, q.target).layers}
     learnables = [_learnable(q, item, specs.get(item.layer)) for item in q.program.learnables]
-    return (*learnables, *activation_reports(q))
+    return (*learnables, *activation_reports(q, q.statistics if statistics is None else statistics))
 
 
-def activation_reports(q: Quantized) -> tuple[TensorReport, ...]:
+def activation_reports(q: Quantized, statistics: Statistics | None) -> tuple[TensorReport, ...]:
     """The activations, inputs first."""
-    statistics = q.statistics
     makers = {name: step.layer for step in q.program.steps for name in step.outputs}
     reports: dict[str, TensorReport] = {}
     for buffer in q.program.buffers.values():

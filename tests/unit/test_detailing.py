@@ -89,7 +89,10 @@ def test_biases_are_measured_in_the_steps_that_they_are_held_in(target: str, net
 def test_compare(networks: dict[str, Quantized]) -> None:
     found = compare(networks["fpga"], networks["generic"])
     assert found.different == len(found.tensors) == 27
-    gains = [pair.gain_db for pair in found.tensors]
+    biases = [pair.a.kind == "Bias" for pair in found.tensors]
+    assert biases == sorted(biases)
+    assert sum(biases) == 7
+    gains = [pair.gain_db for pair in found.tensors if pair.a.kind != "Bias"]
     assert all(gain is not None and abs(gain) < ENOUGH_DB for gain in gains)
     assert [abs(g or 0) for g in gains] == sorted((abs(g or 0) for g in gains), reverse=True)
     assert (found.mean_gain_db or 0) > 3
@@ -106,11 +109,21 @@ def test_compare_with_itself_finds_nothing(networks: dict[str, Quantized]) -> No
 
 
 def test_compare_without_calibration_says_so(networks: dict[str, Quantized]) -> None:
-    bare = Quantized(replace(networks["fpga"].artefact, calibration=None))
-    found = compare(bare, networks["fpga"])
-    assert any("no calibration" in note for note in found.notes)
-    assert {pair.gain_db is None for pair in found.tensors if pair.a.kind == "Activations"} == {True}
-    assert {pair.gain_db for pair in found.tensors if pair.a.kind == "Weights"} == {0.0}
+    bare, other = (Quantized(replace(networks[name].artefact, calibration=None)) for name in ("fpga", "dpu"))
+    found = compare(bare, other)
+    assert sum("no calibration" in note for note in found.notes) == 2
+    assert {pair.gain_db for pair in found.tensors if pair.a.kind == "Activations"} == {None}
+    assert None not in {pair.gain_db for pair in found.tensors if pair.a.kind == "Weights"}
+    assert not any("no calibration" in note for note in compare(bare, networks["dpu"]).notes), "one serves both"
+
+
+def test_both_are_judged_on_the_same_samples(networks: dict[str, Quantized]) -> None:
+    few = quantize(MODEL, CALIB, "fpga", samples=5)
+    found = compare(few, networks["fpga"])
+    assert any("one calibration, of 100 samples" in note for note in found.notes)
+    for pair in found.tensors:
+        if pair.same_format:
+            assert pair.gain_db == 0.0
 
 
 def test_other_networks_are_told(networks: dict[str, Quantized]) -> None:

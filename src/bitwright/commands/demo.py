@@ -71,8 +71,8 @@ STEPS = (
 )
 def demo(folder: Path) -> None:
     """Inspect, calibrate, quantize for two targets, validate and compare a small network, with real commands."""
-    from bitwright.cli import run
-
+    context = click.get_current_context()
+    commands = context.find_root().command
     start = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
     for name in FILES:
@@ -82,9 +82,8 @@ def demo(folder: Path) -> None:
             told(text.replace("{}", screen.safe(folder)))
         arguments = [word.replace("{}", str(folder)) for word in words.split()]
         screen.say(screen.line(("$ ", "dim"), (f"bitwright {shlex.join(arguments)}", "bold cyan")), "")
-        code = run(arguments)
-        if code:
-            click.get_current_context().exit(code)
+        # What goes wrong in a command goes wrong here.
+        commands.main(arguments, prog_name="bitwright", standalone_mode=False)
         screen.say()
         if words.startswith("validate {}/digits-fpga") and (hint := costly_fold(folder)) is not None:
             told(hint)

@@ -114,7 +114,8 @@ def worst_tensors(q: Quantized, count: int) -> None:
     """The tensors with the lowest signal to noise, with the bits that they use."""
     from bitwright.tensors import tensor_reports
 
-    known = [report for report in tensor_reports(q) if report.sqnr_db is not None]
+    # What a bias loses counts beside the layer's output, not beside the bias, which may be next to nothing.
+    known = [report for report in tensor_reports(q) if report.sqnr_db is not None and report.kind != "Bias"]
     known.sort(key=lambda report: report.sqnr_db or 0.0)
     if known:
         tensor_table(known[:count], title="Lose most")
