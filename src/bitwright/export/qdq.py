@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import prod
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from bitwright.errors import ExportError, printable
 from bitwright.export.onnx_int import is_index
+from bitwright.number.arithmetic import DPU_LEAKY_SLOPE, dpu_pool_factor
 from bitwright.number.format import Format
 from bitwright.program.forms import Contract
 from bitwright.program.program import Program
@@ -122,6 +124,7 @@ class _Writer:
         self.made_by = {name: i for i, node in enumerate(self.nodes) for name in node.output}
         self.before: dict[int, list[Any]] = {}  # place of a node → nodes to put before it
         self.after: dict[int, list[Any]] = {}
+        self.scaled: dict[str, Any] = {}  # tensor → the node behind its own node that makes it
         self.wide = False
         self.taken = {n for node in self.graph.node for n in (*node.input, *node.output)}
         self.taken |= {t.name for t in (*self.graph.input, *self.graph.initializer)}
@@ -157,7 +160,9 @@ class _Writer:
                 flat = values.reshape(-1).tolist()
                 self.graph.initializer.append(helper.make_tensor(names[-1], kind, values.shape, flat))
             return names[0], names[1]
-        dtype = np.dtype(np.int8) if format.bits <= 8 else np.dtype(np.int16) if format.bits <= 16 else np.dtype(np.int32)
+        dtype = (
+            np.dtype(np.int8) if format.bits <= 8 else np.dtype(np.int16) if format.bits <= 16 else np.dtype(np.int32)
+        )
         self.wide |= 8 < format.bits <= 16
         return self.constant(stem, codes.astype(dtype)), self.constant(f"{stem}_zero_point", zeros.astype(dtype))
 
@@ -171,13 +176,37 @@ class _Writer:
         extra = {} if axis is None or not format.scale.ndim else {"axis": axis}
         return out, helper.make_node("DequantizeLinear", [stored, scale, zero], [out], name=out, **extra)
 
+    def as_dpu(self, spec: LayerSpec) -> bool:
+        """Let a layer compute what the DPU does, as far as its operator can: the slope, and the factor of a mean."""
+        from onnx import helper
+
+        if spec.rule.method != "dpu" or not spec.layer.nodes:
+            return False
+        place = self.made_by[str(spec.layer.main.outputs[0].name)]
+        node = self.nodes[place]
+        if spec.op == "LeakyRelu":
+            set_attributes(node, alpha=DPU_LEAKY_SLOPE[0] / 2.0 ** DPU_LEAKY_SLOPE[1])
+            return True
+        kernel = spec.facts.get("kernel")
+        padded = any(list(spec.attributes.get("pads") or []))
+        if not kernel or padded or len(spec.layer.nodes) > 1:
+            return False
+        factor, shift = dpu_pool_factor(kernel)
+        real = self.fresh(f"{node.output[0]}_mean")
+        constant = self.constant(f"{node.output[0]}_factor", np.asarray(factor * prod(kernel) / 2.0**shift, np.float32))
+        made = helper.make_node("Mul", [real, constant], [node.output[0]], name=self.fresh(f"{spec.name}_factor"))
+        self.scaled[node.output[0]] = made
+        node.output[0] = real
+        self.after.setdefault(place, []).append(made)
+        return True
+
     # ---------------------------------------------------------------- weights
 
     def layers(self) -> None:
         """Give every linear layer of the program its integer weights and bias."""
         forms = contract_of(self.q)
         for spec in layer_specs(self.q):
-            if not spec.reason and spec.rule.method in OWN_WAYS:
+            if not spec.reason and spec.rule.method in OWN_WAYS and not self.as_dpu(spec):
                 self.tally.own_ways.append(spec.name)
             form = forms.get(spec.name)
             if form is None or not spec.is_linear:
@@ -211,7 +240,9 @@ class _Writer:
             case "ConvTranspose":
                 return self.turned_weights(spec, node, codes, stored)
             case _:
-                raise ExportError(f"Layer '{printable(spec.name)}' is a {printable(spec.op)}: its weights have no place.")
+                raise ExportError(
+                    f"Layer '{printable(spec.name)}' is a {printable(spec.op)}: its weights have no place."
+                )
         node.input[1] = out
         return [made]
 
@@ -230,7 +261,11 @@ class _Writer:
             return [made]
         out, made = self.dequantized(stem, flipped, stored, 0)
         nodes = [made]
-        for op, argument in (("Reshape", split.shape), ("Transpose", None), ("Reshape", np.asarray(spec.inputs[1]).shape)):
+        for op, argument in (
+            ("Reshape", split.shape),
+            ("Transpose", None),
+            ("Reshape", np.asarray(spec.inputs[1]).shape),
+        ):
             name = self.fresh(f"{stem}_{op.lower()}")
             if argument is None:
                 order = [0, 2, 1, *range(3, split.ndim)]
@@ -282,7 +317,7 @@ class _Writer:
                 continue
             # The tensor keeps its name after dequantizing, so readers and graph outputs stay as they are.
             place = self.made_by[tensor]
-            node = self.nodes[place]
+            node = self.scaled.get(tensor, self.nodes[place])
             real = self.fresh(f"{tensor}_real")
             node.output[:] = [real if name == tensor else name for name in node.output]
             self.after.setdefault(place, []).extend(self.quantizer(tensor, real, tensor, format, kind))

@@ -17,7 +17,16 @@ GROUP = "bitwright.exporters"
 
 # Name → where its Exporter is.  Modules are loaded when a format is used, so that the names alone cost nothing.
 BUILT_IN: Mapping[str, str] = {
+    "csv": "bitwright.export.tables:CSV",
+    "json": "bitwright.export.tables:JSON",
+    "ncnn": "bitwright.export.ncnn:EXPORTER",
+    "nnom": "bitwright.export.nnom:EXPORTER",
     "onnx-int": "bitwright.export.onnx_int:EXPORTER",
+    "onnx-qdq": "bitwright.export.onnx_qdq:EXPORTER",
+    "openvino": "bitwright.export.openvino:EXPORTER",
+    "parquet": "bitwright.export.tables:PARQUET",
+    "tensorrt": "bitwright.export.tensorrt:EXPORTER",
+    "vitis": "bitwright.export.vitis:EXPORTER",
 }
 
 
