@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bitwright.mend.rounding import compensated, damped, refit
+
+
+def correlated(groups: int, size: int, rows: int = 4000) -> np.ndarray:
+    r = np.random.default_rng(0)
+    mix = r.normal(size=(groups, size, size)) / np.sqrt(size) + 0.3
+    return r.normal(size=(groups, rows, size)) @ mix
+
+
+def moments(x: np.ndarray) -> np.ndarray:
+    return x.swapaxes(1, 2) @ x / x.shape[1]
+
+
+@pytest.mark.parametrize(("groups", "size"), [(1, 130), (5, 9)])
+def test_compensation_beats_plain_rounding(groups: int, size: int) -> None:
+    x = correlated(groups, size)
+    w = np.random.default_rng(1).normal(size=(groups, 7, size))
+    step = np.full((groups, 7), 0.5)
+    q = compensated(w, damped(moments(x), 0.01), step, -8, 7)
+    assert q.min() >= -8
+    assert q.max() <= 7
+    plain = np.clip(np.floor(w / 0.5 + 0.5), -8, 7)
+
+    def error(integers: np.ndarray) -> float:
+        return float(((x @ (w - integers * 0.5).swapaxes(1, 2)) ** 2).mean())
+
+    assert error(q) < 0.7 * error(plain)
+
+
+def test_without_correlation_it_is_plain_rounding() -> None:
+    w = np.random.default_rng(2).normal(size=(2, 3, 8))
+    q = compensated(w, np.stack([np.eye(8)] * 2), np.full((2, 3), 0.25), -128, 127)
+    assert np.array_equal(q, np.floor(w / 0.25 + 0.5))
+
+
+def test_a_coarse_bias_is_made_up_for() -> None:
+    """Inputs with a mean let the weights carry what the stored bias lacks."""
+    r = np.random.default_rng(3)
+    x = np.concatenate([np.ones((1, 5000, 1)), np.abs(r.normal(size=(1, 5000, 20)))], axis=2)
+    w = r.normal(size=(1, 4, 21))
+    stored = w[:, :, 0] + 0.4
+    step = np.full((1, 4), 0.05)
+    hessian = damped(moments(x), 1e-4)
+    q = compensated(w, hessian, step, -128, 127, first=stored)
+    assert q.shape == (1, 4, 20)
+    plain = np.floor(w[:, :, 1:] / 0.05 + 0.5)
+
+    def error(integers: np.ndarray) -> float:
+        made = np.concatenate([stored[:, :, None], integers * 0.05], axis=2)
+        return float(((x @ (w - made).swapaxes(1, 2)) ** 2).mean())
+
+    assert error(q) < 0.25 * error(plain)
+
+
+def test_refit_is_least_squares() -> None:
+    x = correlated(1, 6)
+    r = np.random.default_rng(4)
+    w, truth = r.normal(size=(2, 1, 3, 6))
+    missing = x @ (truth - w).swapaxes(1, 2)
+    product = missing.swapaxes(1, 2) @ x / x.shape[1]
+    assert np.allclose(refit(w, moments(x), product), truth, atol=1e-8)
+    # Heavy damping keeps the weights where they were.
+    assert np.allclose(refit(w, damped(moments(x), 1e9), product), w, atol=1e-6)
+
+
+def test_damping_of_nothing() -> None:
+    assert (np.linalg.eigvalsh(damped(np.zeros((2, 3, 3)), 0.01)) > 0).all()
