@@ -62,8 +62,10 @@ def export_nnom(
         files=(write_bytes(Path(path), ("\n".join(lines) + "\n").encode("utf-8")),),
         promise="tables",
         notes=(
-            "The header holds what NNoM's scripts compute, not the function that builds the model: that is in your "
-            "sources, or in --to c, which needs no NNoM.",
+            (
+                "The header holds what NNoM's scripts compute, not the function that builds the model: that is in your "
+                "sources, or in --to c, which needs no NNoM."
+            ),
             *writer.notes,
         ),
         facts={"dialect": dialect, "interleave": interleave, "layers": writer.layers},
@@ -115,8 +117,7 @@ def nnom_weights(program: Program, step: Step, form: Contract) -> NDArray[np.int
     shape = flattened_map(program, step)
     if shape is None:
         return weights
-    channels, *spatial_shape = shape
-    return weights.reshape(len(weights), channels, -1).swapaxes(1, 2).reshape(len(weights), -1)
+    return weights.reshape(len(weights), shape[0], -1).swapaxes(1, 2).reshape(len(weights), -1)
 
 
 def flattened_map(program: Program, step: Step) -> tuple[int, ...] | None:

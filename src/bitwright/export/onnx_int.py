@@ -27,7 +27,6 @@ from bitwright.simulate.probe import int8_convolution_is_exact
 if TYPE_CHECKING:
     from bitwright.quantized import Quantized
 
-FORMAT = "onnx-int"
 I64 = np.dtype(np.int64)
 
 
@@ -54,7 +53,7 @@ def export_onnx_int(
     model, ways = onnx_int_model(q.program, q.input_tensors, q.output_tensors, raw=raw, int8=fast)
     file = write_bytes(Path(path), model)
     return ExportReport(
-        format=FORMAT,
+        format="onnx-int",
         files=(file,),
         promise="bit-exact",
         notes=_notes(q.program, ways),
@@ -223,7 +222,7 @@ def back_to_codes(values: NDArray[Any], format: Format) -> NDArray[np.int64]:
 
 
 EXPORTER = Exporter(
-    name=FORMAT,
+    name="onnx-int",
     summary="The deploy model: the program in standard ONNX operators, its integers bit for bit, quantization included.",
     promise="bit-exact",
     path="file",

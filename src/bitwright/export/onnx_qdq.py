@@ -16,7 +16,6 @@ from bitwright.export.running import Codes, file_session, run_in_batches, runtim
 if TYPE_CHECKING:
     from bitwright.quantized import Quantized
 
-FORMAT = "onnx-qdq"
 NOT_EXACT = (
     "Between QuantizeLinear and DequantizeLinear runtimes compute in float and round as they like, so single outputs "
     "differ from the program's integers (--verify counts them); onnx-int is the file that does not differ."
@@ -36,7 +35,7 @@ def export_onnx_qdq(q: Quantized, path: str | os.PathLike[str], *, signed: bool 
         ExportError: if the network cannot be written so.
     """
     style = Style(unsigned=not signed, four_bits=True)
-    return write_qdq(q, Path(path), style, FORMAT)
+    return write_qdq(q, Path(path), style, "onnx-qdq")
 
 
 def write_qdq(q: Quantized, path: Path, style: Style, name: str, notes: tuple[str, ...] = ()) -> ExportReport:
@@ -91,7 +90,7 @@ def read_qdq(q: Quantized, report: ExportReport, codes: Codes | None) -> Reading
 
 
 EXPORTER = Exporter(
-    name=FORMAT,
+    name="onnx-qdq",
     summary="The eval model: QuantizeLinear and DequantizeLinear on every edge, weights per channel, int4 where they are.",
     promise="close",
     path="file",

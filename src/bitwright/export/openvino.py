@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,7 @@ def export_openvino(q: Quantized, path: str | os.PathLike[str]) -> ExportReport:
 def read_openvino(q: Quantized, report: ExportReport, codes: Codes | None) -> Reading:
     """Run the file in OpenVINO where it is installed, else in ONNX Runtime, and compare every output."""
     try:
-        import openvino
+        openvino = import_module("openvino")
     except ImportError:
         found = read_qdq(q, report, codes)
         note = "OpenVINO is not installed (pip install openvino), so ONNX Runtime read the file in its place."

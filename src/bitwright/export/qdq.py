@@ -173,7 +173,7 @@ class _Writer:
         stored, zero = self.integers(f"{stem}_quantized", codes, format)
         scale = self.constant(f"{stem}_scale", format.scale.astype(np.float32))
         out = self.fresh(f"{stem}_dequantized")
-        extra = {} if axis is None or not format.scale.ndim else {"axis": axis}
+        extra: dict[str, Any] = {} if axis is None or not format.scale.ndim else {"axis": axis}
         return out, helper.make_node("DequantizeLinear", [stored, scale, zero], [out], name=out, **extra)
 
     def as_dpu(self, spec: LayerSpec) -> bool:

@@ -7,6 +7,7 @@ import io
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -163,13 +164,12 @@ def _csv_bytes(rows: Sequence[Row]) -> bytes:
 
 def _pyarrow() -> Any:
     try:
-        import pyarrow
-        import pyarrow.parquet
+        import_module("pyarrow.parquet")
+        return import_module("pyarrow")
     except ImportError as error:
         raise ToolMissing(
             "Parquet files need pyarrow: pip install pyarrow", tool="pyarrow", install="pip install pyarrow"
         ) from error
-    return pyarrow
 
 
 def _parquet_bytes(rows: Sequence[Row]) -> bytes:

@@ -1,0 +1,109 @@
+"""``bitwright export``: the quantized network in another form, and the proof that it is the same."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from bitwright.commands import catalog, options, screen
+from bitwright.export.registry import BUILT_IN
+
+if TYPE_CHECKING:
+    from bitwright.export.verify import Exported
+
+
+def format_summaries() -> dict[str, str]:
+    """Format → its summary, of all exporters that come with bitwright; read off the files, so that nothing is loaded."""
+    found = {}
+    for module in sorted({where.partition(":")[0] for where in BUILT_IN.values()}):
+        file = catalog.PACKAGE.joinpath(*module.split(".")[1:]).with_suffix(".py")
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Exporter":
+                texts = {k.arg: k.value.value for k in node.keywords if isinstance(k.value, ast.Constant)}
+                found[str(texts["name"])] = str(texts["summary"])
+    return {name: found[name] for name in BUILT_IN}
+
+
+@click.command(
+    short_help="Write the network for another runtime, and prove it.",
+    epilog=catalog.listing(format_summaries(), "Formats:"),
+)
+@click.argument("quantized", metavar="NAME.bw", type=click.Path(path_type=Path))
+@click.option("--to", required=True, metavar="FORMAT", help="One of the formats below, or one that a package adds.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    required=True,
+    help="The file or folder to write.",
+)
+@click.option("--raw", is_flag=True, help="onnx-int: integers at inputs and outputs instead of real numbers.")
+@click.option("--portable", is_flag=True, help="onnx-int: exact on every processor, at the speed of float.")
+@click.option("--option", "settings", multiple=True, metavar="NAME=VALUE", help="Another option of the format.")
+@click.option("--verify", is_flag=True, help="Read the files back with another reader, compare, write a certificate.")
+@options.data(required=False)
+@click.option("--samples", type=click.IntRange(min=1), metavar="N", help="Samples for --verify; by default 8.")
+@options.as_json
+def export(
+    quantized: Path,
+    to: str,
+    *,
+    output: Path,
+    raw: bool,
+    portable: bool,
+    settings: tuple[str, ...],
+    verify: bool,
+    data: str | None,
+    samples: int | None,
+    as_json: bool,
+) -> None:
+    """Write NAME.bw in the form that another runtime or tool reads.
+
+    With --verify the files are read back by another program than the one that wrote them, every output integer (or
+    every number of a table) is compared, and a certificate with hashes of the model, the data and the result is
+    written beside them. Without --data the samples are random numbers over the range of the input.
+    """
+    from bitwright.export.registry import find_exporter
+    from bitwright.export.verify import export as run
+    from bitwright.quantized import Quantized
+
+    if not verify and (data is not None or samples is not None):
+        raise click.UsageError("--data and --samples are for --verify.")
+    texts = dict(parse_setting(item) for item in settings)
+    texts |= {name: "yes" for name, given in (("raw", raw), ("portable", portable)) if given}
+    chosen = find_exporter(to).parse(texts)
+    q = Quantized.load(quantized)
+    result = run(q, to, output, verify=verify, data=data, samples=samples, options=chosen)
+    if as_json:
+        screen.emit_json(result.to_json())
+    else:
+        show(result, q.name)
+
+
+def parse_setting(item: str) -> tuple[str, str]:
+    """``NAME=VALUE``.
+
+    Raises:
+        click.UsageError: if the text is of another form.
+    """
+    name, equals, value = item.partition("=")
+    if not equals or not name:
+        raise click.UsageError(f"--option {item!r} is not of the form NAME=VALUE.")
+    return name, value
+
+
+def show(result: Exported, name: str) -> None:
+    """The report for people."""
+    report, reading = result.report, result.reading
+    screen.done((screen.safe(name), "bold"), " as ", (report.format, "bold cyan"), saved=report.files[0])
+    for file in report.files[1:]:
+        screen.fact("And", screen.safe(file, 1000), indent=2)
+    if reading is not None:
+        style = "blue" if not reading.differing else "yellow"
+        screen.fact("Verified", (screen.safe(reading.sentence, 600), style), indent=2)
+        screen.fact("Certificate", screen.safe(result.certificate, 1000), indent=2)
+    screen.notes([*report.notes, *(reading.notes if reading is not None else ())])
