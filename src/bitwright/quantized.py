@@ -16,7 +16,7 @@ from bitwright.errors import BadModelFile, InputMismatch, ModelError, printable
 from bitwright.program.file import Artefact
 from bitwright.program.program import Program
 from bitwright.simulate.engine import Agreement, Engine, compare
-from bitwright.simulate.inputs import quantize_input
+from bitwright.simulate.inputs import dequantize_output, quantize_input
 
 if TYPE_CHECKING:
     from bitwright.calibrate.statistics import Statistics
@@ -164,7 +164,7 @@ class Quantized:
 
     def reals(self, values: Mapping[str, NDArray[np.integer[Any]]]) -> list[NDArray[np.float64]]:
         """The outputs in real units, in the network's order."""
-        return [self.program.buffers[b].format.dequantize(values[b]) for b in self.program.outputs]
+        return [dequantize_output(values[b], self.program.buffers[b].format) for b in self.program.outputs]
 
     def run(self, x: Arrays, *, raw: bool = False) -> Any:
         """The outputs for real inputs, computed in the target's integers.

@@ -111,7 +111,7 @@ def run_elementwise(
 
     Args:
         expr: Over ``x0``, ``x1`` … and ``params``.
-        params: Constants, 0-d.
+        params: Constants, one number each.
         inputs: Integers, all of one shape.
         dtype: Type of the result.
     """
@@ -129,7 +129,7 @@ def run_elementwise(
     kernel = _compiled("\n".join(lines))
     flat = [np.ascontiguousarray(x).reshape(-1) for x in inputs]
     out = np.empty(flat[0].size, dtype)
-    table = np.asarray([int(params[name]) for name in names] or [0], np.int64)
+    table = np.asarray([params[name].item() for name in names] or [0], np.int64)
     numbers = np.asarray(lifted.values or [0], np.int64)
     _in_threads(lambda a, b: kernel(*flat, a, b, table, numbers, out), out.size, 1)
     return out.reshape(inputs[0].shape)
