@@ -163,6 +163,9 @@ def quantize(
     target: str | PathLike | Target = "generic",
     *,
     scheme: str | None = None,
+    mend: str | None = None,
+    mend_seconds: float = 300.0,
+    max_drop: float | None = None,
     data: Any = None,
     samples: int | None = None,
     seed: int | None = None,
@@ -178,7 +181,11 @@ def quantize(
         target: A target, its name or its file.
         scheme: How ranges become formats, for weights and activations alike; None takes the target's own schemes, and
             ``"auto"`` tries the usual ones on some of the samples and takes the one whose integer outputs are best.
-        data: Samples for ``"auto"`` where ``calibration`` is no data itself.
+        mend: Repairs to apply and keep where they help: ``"auto"``, or names with options
+            (``"equalize,learn-ranges{rounds=1}"``); None applies none.
+        mend_seconds: Time for repairs.
+        max_drop: End repairs once no more than so many answers in a hundred differ from the float network's.
+        data: Samples for ``scheme="auto"`` and for repairs where ``calibration`` is no data itself.
         samples: How many samples to use, where data is given.
         seed: See :func:`calibrate`.
         strict: Refuse layers that would stay in float.
@@ -203,6 +210,44 @@ def quantize(
         schemes = made_schemes(trials[0].names)
     else:
         schemes = role_schemes(chosen, scheme)
+    if mend is not None:
+        from bitwright.mend.entry import mend_model
+
+        source = data if data is not None else None if collected is calibration else calibration
+        if source is None or (isinstance(source, (str, os.PathLike)) and str(source).endswith(".bwcal")):
+            raise CalibrationError(
+                "Repairs run the network on samples, and a calibration holds none. Give the data too, or leave out mend."
+            )
+        found = mend_model(
+            loaded,
+            source,
+            chosen,
+            schemes.made,
+            repairs=mend,
+            statistics=collected.statistics,
+            samples=samples,
+            seed=seed,
+            skip_bad=skip_bad,
+            time_budget_s=mend_seconds,
+            max_drop=max_drop,
+            progress=None
+            if progress is None
+            else lambda text, share: progress(round(100 * share), 100, f"mending: {text}"),
+        )
+        program = lower(found.network, found.spec, found.formats, chosen, constants=found.constants, strict=strict)
+        repairs = [{**one.to_json(), "sentence": one.sentence} for one in found.history]
+        return packed(
+            loaded,
+            collected,
+            chosen,
+            schemes.names,
+            found.spec,
+            program,
+            found.formats,
+            seed=seed,
+            repairs=repairs,
+            trials=trials,
+        )
     formats = assign(spec, collected.statistics, chosen, schemes.made)
     program = lower(loaded.network, spec, formats, chosen, strict=strict)
     return packed(loaded, collected, chosen, schemes.names, spec, program, formats, seed=seed, trials=trials)
