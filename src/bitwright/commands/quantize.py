@@ -151,7 +151,7 @@ def show(q: Quantized, output: Path) -> None:
     )
     trials = [t["output_sqnr_db"] for t in provenance["scheme_trials"] if t["output_sqnr_db"] is not None]
     if trials:
-        chosen = f"the best of {len(trials)} tried: output SQNR {trials[0]:.1f} dB, the worst {trials[-1]:.1f} dB"
+        chosen = f"the best of {len(trials)} tried: output SQNR {trials[0]:.1f} dB, others {min(trials):.1f} to {max(trials):.1f} dB"
         screen.fact("Schemes", chosen, indent=2)
     notes = [*provenance["notes"], *island_notes(q)]
     screen.notes(notes[:SHOWN_NOTES])
