@@ -9,7 +9,7 @@ import numpy as np
 from bitwright.export.c.contract import KERNEL_TYPES, RESULT_TYPES, folded_bias, geometry_of
 from bitwright.export.c.requant import Requant, recognize
 from bitwright.export.c.scene import Scene
-from bitwright.mcu.arm import dsp
+from bitwright.mcu.arm import dsp, mve
 from bitwright.mcu.arm.dsp import Fast
 from bitwright.number.expr import Expr, Op
 from bitwright.program.forms import Contract
@@ -79,7 +79,7 @@ def fast_contract(scene: Scene, step: Step, core: str | None) -> FastCall | None
         dilations=(rows.dilation, columns.dilation),
         before=(rows.before, columns.before),
     )
-    fast = dsp.choose(core, layer)
+    fast = mve.choose(core, layer) or dsp.choose(core, layer)
     return None if fast is None else FastCall(fast, form.input_zero, tuple(geometry.fields(form.groups)))
 
 

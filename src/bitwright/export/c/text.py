@@ -12,7 +12,7 @@ from bitwright.export.c import interface, project, selftest
 from bitwright.export.c.emitter import Emitter
 from bitwright.export.c.names import comment, string
 from bitwright.mcu import runtime
-from bitwright.mcu.arm import dsp
+from bitwright.mcu.arm import dsp, kernels
 from bitwright.number.render import C_PRELUDE
 
 Values = NDArray[np.integer[Any]]
@@ -129,7 +129,7 @@ def kernel_header(e: Emitter) -> str:
     return "\n".join(
         [f"#ifndef {guard}", f"#define {guard}", "", runtime.text("bw.h"), *float32, *renamed, "", *declared, "",
          runtime.render_helpers({*e.instances, *(instance for _, instance in e.epilogues.values())}),
-         *([dsp.declarations(fast_kernels(e), e.prefix)] if e.fast else []),
+         kernels.declarations(fast_kernels(e), e.prefix),
          *e.constants.declarations(), "", "#endif", ""]
     )  # fmt: skip
 
@@ -143,8 +143,7 @@ def kernel_source(e: Emitter) -> str:
     """``<net>_kernels.c``: the shared kernels that are used."""
     parts = [f'#include "{e.prefix}_kernels.h"', ""]
     parts += [runtime.render(instance) for instance in sorted(e.instances)]
-    if e.fast:
-        parts.append(dsp.definitions(fast_kernels(e), e.prefix, runtime.fill_in))
+    parts.append(kernels.definitions(fast_kernels(e), e.prefix, runtime.fill_in))
     return "\n".join([*parts, ""])
 
 
