@@ -170,6 +170,7 @@ def quantize(
     samples: int | None = None,
     seed: int | None = None,
     strict: bool = False,
+    prune: bool = False,
     skip_bad: bool = False,
     progress: Progress | None = None,
 ) -> Quantized:
@@ -189,6 +190,7 @@ def quantize(
         samples: How many samples to use, where data is given.
         seed: See :func:`calibrate`.
         strict: Refuse layers that would stay in float.
+        prune: Take out channels that are proven constant; every output integer stays the same.
         skip_bad: See :func:`calibrate`.
         progress: See :func:`calibrate`.
 
@@ -198,6 +200,7 @@ def quantize(
     """
     from bitwright.calibrate.assign import assign
     from bitwright.lower import lower
+    from bitwright.program.prune import prune as prune_program
 
     loaded = load(model)
     chosen = target_of(target)
@@ -250,6 +253,8 @@ def quantize(
         )
     formats = assign(spec, collected.statistics, chosen, schemes.made)
     program = lower(loaded.network, spec, formats, chosen, strict=strict)
+    if prune:
+        program, _ = prune_program(program)  # what it did is in the program's notes
     return packed(loaded, collected, chosen, schemes.names, spec, program, formats, seed=seed, trials=trials)
 
 
@@ -361,6 +366,7 @@ def packed(
     from bitwright.quantized import Quantized
 
     net = model.network
+    weights, biases = calibration.statistics.weights, calibration.statistics.biases
     network: bytes | None = None
     network_file = None
     try:
@@ -374,6 +380,8 @@ def packed(
         "data": list(calibration.statistics.data),
         "calibration_samples": calibration.statistics.samples,
         "target": target.to_dict(),
+        # Of the network before anything was pruned: what the integers are compared with.
+        "learnable_float_bytes": 4 * sum(c.count for part in (weights, biases) for c in part.values()),
         "schemes": dict(schemes),
         "scheme_trials": [trial.to_json() for trial in trials],
         "seed": seed,

@@ -189,7 +189,7 @@ def details(quantized: Quantized | str | os.PathLike[str]) -> Details:
         schemes=dict(provenance.get("schemes", {})),
         calibration_samples=int(provenance.get("calibration_samples", 0)),
         integer_mac_share=program.integer_mac_share,
-        learnable_bytes=(program.learnable_float_bytes, program.learnable_bytes),
+        learnable_bytes=(q.learnable_float_bytes, program.learnable_bytes),
         provenance={key: provenance.get(key) for key in ("bitwright", "fingerprint", "data", "seed", "repairs")},
         notes=tuple(str(note) for note in provenance.get("notes", ())),
     )

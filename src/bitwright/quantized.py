@@ -133,6 +133,11 @@ class Quantized:
         return statistics_from_bytes(self.artefact.calibration)
 
     @property
+    def learnable_float_bytes(self) -> int:
+        """Bytes of the float network's weights and biases in float32, pruned channels included."""
+        return int(self.provenance.get("learnable_float_bytes") or self.program.learnable_float_bytes)
+
+    @property
     def input_tensors(self) -> tuple[str, ...]:
         """Names of the network's inputs."""
         return tuple(self.program.buffers[b].tensor or b for b in self.program.inputs)
@@ -198,7 +203,7 @@ class Quantized:
             ("target", program.target),
             ("layers", str(len({s.layer for s in program.steps}))),
             ("integer share of multiplications", f"{program.integer_mac_share:.1%}"),
-            ("learnable bytes", f"{program.learnable_bytes:,} (float {program.learnable_float_bytes:,})"),
+            ("learnable bytes", f"{program.learnable_bytes:,} (float {self.learnable_float_bytes:,})"),
         ]
 
 

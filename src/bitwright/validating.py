@@ -102,7 +102,7 @@ def validate(
         with timer.of("data"):
             batch = next(batches, None)
     return comparison.validation(
-        learnable_bytes=Pair(program.learnable_float_bytes, program.learnable_bytes),
+        learnable_bytes=Pair(q.learnable_float_bytes, program.learnable_bytes),
         integer_mac_share=program.integer_mac_share,
         engine=q.engine.name,
         values_checked=checked,

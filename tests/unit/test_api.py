@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
+from onnx import save as save_model
 
 import bitwright
 from bitwright.api import Calibration, calibrate, load, quantize, validate
@@ -334,3 +336,33 @@ def test_a_wrong_first_batch_stops_validation(q: Quantized) -> None:
 def test_model_is_what_load_gives() -> None:
     assert isinstance(load(MODEL), Model)
     assert load(MODEL, name="other").name == "other"
+
+
+def test_pruning_changes_no_output_and_is_told(tmp_path: Path) -> None:
+    """A network with a dead channel gets smaller, its outputs stay the same integers."""
+    graph = helper.make_graph(
+        [
+            helper.make_node("Conv", ["x", "w", "b"], ["c"], name="first"),
+            helper.make_node("Relu", ["c"], ["r"], name="relu"),
+            helper.make_node("Conv", ["r", "v"], ["y"], name="second"),
+        ],
+        "dead",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 2, 4, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 3, 4, 4])],
+        [
+            numpy_helper.from_array(np.array([[1, 0.5], [0, 0], [-1, 2]], np.float32)[:, :, None, None], "w"),
+            numpy_helper.from_array(np.array([0.1, -1.0, 0.2], np.float32), "b"),
+            numpy_helper.from_array(np.arange(9, dtype=np.float32).reshape(3, 3, 1, 1) / 9, "v"),
+        ],
+    )
+    path = tmp_path / "dead.onnx"
+    save_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    x = np.random.default_rng(1).normal(size=(8, 2, 4, 4)).astype(np.float32)
+    model = load(path, input_spec={"input": {"layout": "raw"}})
+    calibration = calibrate(model, x)
+    whole = quantize(model, calibration, "fpga")
+    pruned = quantize(model, calibration, "fpga", prune=True)
+    assert pruned.program.learnable_bytes < whole.program.learnable_bytes
+    assert pruned.learnable_float_bytes == whole.learnable_float_bytes
+    assert np.array_equal(pruned.run(x, raw=True), whole.run(x, raw=True))
+    assert any("first" in note for note in pruned.provenance["notes"])

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 @click.option("--mend", metavar="SPEC", help="Repairs to apply before, or auto.")
 @options.samples
 @click.option("--strict", is_flag=True, help="Exit with 3 if a layer would stay in float.")
+@click.option("--prune", is_flag=True, help="Take out channels proven constant; no output integer changes.")
 @options.output("MODEL.bw")
 @options.network
 @click.option("--quiet", is_flag=True, help="No progress.")
@@ -56,6 +57,7 @@ def quantize(
     seed: int | None,
     skip_bad: bool,
     strict: bool,
+    prune: bool,
     output: Path | None,
     input_spec: Path | None,
     shapes: tuple[str, ...],
@@ -83,7 +85,17 @@ def quantize(
         inspect(loaded, chosen, strict=True).require_integers()
     calibration = calibrated(loaded, data, samples=samples, seed=seed, skip_bad=skip_bad, quiet=quiet)
     with screen.progress("Choosing", "schemes", quiet=quiet or scheme != "auto") as progress:
-        q = run(loaded, calibration, chosen, scheme=scheme, data=data, seed=seed, strict=strict, progress=progress)
+        q = run(
+            loaded,
+            calibration,
+            chosen,
+            scheme=scheme,
+            data=data,
+            seed=seed,
+            strict=strict,
+            prune=prune,
+            progress=progress,
+        )
     q.save(output)
     if as_json:
         screen.emit_json(summary(q, output))
@@ -120,7 +132,7 @@ def summary(q: Quantized, output: Path) -> dict[str, object]:
         "calibration_samples": provenance["calibration_samples"],
         "layers": len(provenance["layers"]),
         "integer_mac_share": program.integer_mac_share,
-        "learnable_bytes": {"float": program.learnable_float_bytes, "quantized": program.learnable_bytes},
+        "learnable_bytes": {"float": q.learnable_float_bytes, "quantized": program.learnable_bytes},
         "notes": provenance["notes"],
     }
 
@@ -133,7 +145,7 @@ def show(q: Quantized, output: Path) -> None:
     from bitwright.validating import island_notes
 
     program, provenance = q.program, q.provenance
-    before, after = program.learnable_float_bytes, program.learnable_bytes
+    before, after = q.learnable_float_bytes, program.learnable_bytes
     saved = f"   {100 * (after - before) / before:+.0f} %" if before else ""
     schemes = provenance["schemes"]
     named = sorted(set(schemes.values()))
