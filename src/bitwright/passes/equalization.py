@@ -56,6 +56,14 @@ class LinearNoise:
     bias: Reals | None = None
     bias_step: float = 0.0
 
+    def range(self, u: Reals) -> float:
+        """Largest magnitude of the weights under logarithms ``u`` ``[classes]``."""
+        out, inner = (
+            np.exp(u[self.outputs]).reshape(self.groups, -1, 1),
+            np.exp(u[self.inputs]).reshape(self.groups, 1, -1),
+        )
+        return float((self.largest.reshape(self.groups, -1, inner.shape[2]) * out / inner).max(initial=0.0))
+
 
 @dataclass(frozen=True, eq=False)
 class TensorNoise:

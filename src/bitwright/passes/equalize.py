@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.passes._pass import Change, Needs, Note
+from bitwright.passes.alignment import Step, align
 from bitwright.passes.equalization import (
     ClipCost,
     LinearNoise,
@@ -16,20 +17,22 @@ from bitwright.passes.equalization import (
     Term,
     clip_change,
     importance_before,
+    noise,
     solve,
 )
 from bitwright.passes.linear import Linear, read_linear, scale_inputs, scale_outputs, write_linear
 from bitwright.passes.observed import Observed
-from bitwright.passes.scale_classes import FIXED, ScaleClasses, channels_of, scale_classes
+from bitwright.passes.scale_classes import FIXED, ScaleClasses, channels_of, components, scale_classes
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
     from bitwright.network.network import Network
+    from bitwright.targets.target import Target
 
 Reals = NDArray[np.float64]
 
-SETTLED = 0.1
+SETTLED = 0.15
 """Less noise to gain than this share is not worth another network."""
 GRID = np.linspace(-8.0, 8.0, 129)
 
@@ -40,7 +43,8 @@ class Equalize:
 
     ReLU, pooling, sums and concatenations let a factor through; linear layers take it into their weights.  A clip
     (ReLU6) does not: its channels are scaled only as far as the data says that it changes little, and that change is
-    weighed against the rounding noise that it saves.  Without data, clipped channels are left alone.
+    weighed against the rounding noise that it saves.  Without data, clipped channels are left alone.  For steps of
+    powers of two, whole tensors (and the bounds of their clips) are scaled as well, so that ranges end where codes do.
 
     Attributes:
         bits: Bits of weights and activations that the noise is weighed for, where no target says.
@@ -74,16 +78,23 @@ class Equalize:
         importance = importances(net, observed)
         terms = _terms(self, net, classes, layers, importance, observed, target)
         factors, before, after = solve(terms, classes.count, _frozen(net, classes, observed), steps=self.steps)
+        whole = np.ones(classes.count)
+        if target is not None and target.weight.scaling == target.activation.scaling == "power-of-two":
+            if after > before * (1 - SETTLED):
+                factors, after = np.ones(classes.count), before
+            whole, before, after = _aligned(classes, terms, factors, target)
+            factors = factors * whole
         gain = 10 * np.log10(before / after) if after > 0 and before > 0 else 0.0
         if before <= 0 or after > before * (1 - SETTLED):
             return Change(notes=(Note("equalized already: no factors make the rounding noise smaller"),))
         changed = _scale(net, classes, layers, factors)
+        _move_clips(net, classes, whole)
         free = factors[1:]
         text = (
             f"{changed} layers scaled, factors {free.min():.3g} to {free.max():.3g}; the rounding noise that ranges "
             f"predict falls by {gain:.1f} dB"
         )
-        return Change(True, (Note(text), *_clip_notes(net, classes, factors, observed)))
+        return Change(True, (Note(text), *_clip_notes(net, classes, factors / whole, observed)))
 
 
 def _input(node: ir.Node) -> str:
@@ -208,6 +219,51 @@ def _terms(
             # Rounding to a step has a twelfth of its square as noise; steps are counted whole here.
             terms.append(ClipCost(classes.labels[tensor], GRID, cost * importance[tensor][:, None] * 12))
     return terms
+
+
+def _aligned(classes: ScaleClasses, terms: list[Term], factors: Reals, target: Target) -> tuple[Reals, float, float]:
+    """Factors of whole tensors ``[classes]`` for steps of powers of two, the noise of the network as it is, and then.
+
+    Channels of one tensor are scaled alike, and so are tensors that share a channel's class.
+    """
+    tied = [labels for labels in classes.labels.values() if len(labels)]
+    left = np.concatenate([np.full(len(labels), labels[0]) for labels in tied])
+    group = components(classes.count, left, np.concatenate(tied))
+    still = np.zeros(classes.count)
+    steps, rest = _steps(terms, still, group, target)
+    before = rest + sum(step.at(still) for step in steps)
+    steps, rest = _steps(terms, np.log(factors), group, target)
+    shifts = align(steps, group == group[FIXED])
+    return np.exp2(shifts[group]), before, rest + sum(step.at(shifts) for step in steps)
+
+
+def _steps(terms: list[Term], u: Reals, group: NDArray[np.int64], target: Target) -> tuple[list[Step], float]:
+    """The steps of powers of two under logarithms ``u`` of factors, and the noise that no step causes."""
+    steps, other = [], 0.0
+    for term in terms:
+        value, _ = noise([term], u)
+        if isinstance(term, TensorNoise) and term.absmax.any():
+            top = float(np.max(term.absmax * np.exp(u[term.labels]))) / (2.0 ** (target.activation.bits - 1) - 0.5)
+            steps.append(Step(noise=value, height=float(np.log2(top)), up=int(group[term.labels[0]])))
+        elif isinstance(term, LinearNoise) and term.largest.any():
+            top = term.range(u) / (2.0 ** (target.weight.bits - 1) - 0.5)
+            up, down = int(group[term.outputs[0]]), int(group[term.inputs[0]])
+            steps.append(Step(noise=value, height=float(np.log2(top)), up=up, down=down))
+        else:
+            other += value
+    return steps, other
+
+
+def _move_clips(net: Network, classes: ScaleClasses, whole: Reals) -> None:
+    """Scale the bounds of clips along with their tensors."""
+    for tensor, bound in classes.clips.items():
+        factor = float(whole[classes.labels[tensor][0]])
+        node = net.value(tensor).producer()
+        if factor != 1.0 and node is not None:
+            old = node.inputs[2]
+            stem = "clip" if old is None else str(old.name).split("~scaled", maxsplit=1)[0]
+            net.set_input(node, 2, net.new_constant(f"{stem}~scaled", np.float32(bound * factor)))
+    net.sweep()
 
 
 def _scale(net: Network, classes: ScaleClasses, layers: dict[str, tuple[ir.Node, Linear]], factors: Reals) -> int:

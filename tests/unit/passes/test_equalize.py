@@ -106,3 +106,18 @@ def test_importance_of_a_chain_by_noise() -> None:
         # Energies add up where weights are uncorrelated; so compare with squared weights applied one after the other.
         energy = ((hidden**2).mean(0) * (third[:, :, 0, 0] ** 2).sum(0)).sum()
         assert energy == pytest.approx(want[channel], rel=0.02)
+
+
+def test_clip_bounds_move_with_their_tensor() -> None:
+    """For powers of two the tensor behind a clip at 6 is scaled to end where codes end, exactly."""
+    net = prepared(depthwise(1.0, clip=True))
+    x = samples(scale=4.0)
+    after, change = equalized(net, x, "fpga")
+    assert change.modified
+    want, have = (n.session().run(None, {net.inputs[0]: x})[0].astype(float) for n in (net, after))
+    assert 10 * np.log10((want**2).sum() / max(1e-30, ((have - want) ** 2).sum())) > 15
+    bounds = [float(after.constant(str(n.inputs[2].name))) for n in after.nodes() if n.op_type == "Clip"]
+    assert any(bound != 6.0 for bound in bounds)
+    again, (second,) = run(after, [Equalize()], None, load_target("generic"))
+    assert not second.modified
+    assert again.fingerprint == after.fingerprint
