@@ -41,6 +41,11 @@ def export_ncnn(q: Quantized, path: str | os.PathLike[str]) -> ExportReport:
     """
     formats = demand_symmetric(q, "ncnn", "ncnn")
     rows, left_out = table_rows(q, formats)
+    if not rows:
+        raise ExportError(
+            f"ncnn computes all of '{printable(q.name)}' in float: it has no convolution over two axes and no dense layer "
+            "with constant weights, so there is nothing to put in a table."
+        )
     lines = [f"{name}_param_0 {numbers(scales)}" for name, scales, _ in rows]
     lines += [f"{name} {numbers(np.atleast_1d(scale))}" for name, _, scale in rows]
     notes = ["pnnx gives layers other names than the ONNX nodes': rename the lines, or convert with onnx2ncnn."]
@@ -154,7 +159,7 @@ def _source(q: Quantized, layer: str) -> str:
 
 EXPORTER = Exporter(
     name="ncnn",
-    summary="The calibration table for ncnn2int8: weight scales per channel (6 bits in 3×3 convolutions) and input scales.",
+    summary="The calibration table that ncnn2int8 takes.",
     promise="tables",
     path="file",
     suffix=".table",

@@ -329,7 +329,7 @@ def read_nnom(q: Quantized, report: ExportReport, codes: Codes | None) -> Readin
 
 EXPORTER = Exporter(
     name="nnom",
-    summary="weights.h with NNoM's macros: weights, biases, fractional bits, bias and output shifts.",
+    summary="weights.h with NNoM's macros: weights, biases, fractional bits and shifts.",
     promise="tables",
     path="file",
     suffix=".h",

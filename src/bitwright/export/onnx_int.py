@@ -223,7 +223,7 @@ def back_to_codes(values: NDArray[Any], format: Format) -> NDArray[np.int64]:
 
 EXPORTER = Exporter(
     name="onnx-int",
-    summary="The deploy model: the program in standard ONNX operators, its integers bit for bit, quantization included.",
+    summary="The deploy model: the program itself in standard ONNX operators, bit for bit.",
     promise="bit-exact",
     path="file",
     suffix=".onnx",

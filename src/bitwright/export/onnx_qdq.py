@@ -91,7 +91,7 @@ def read_qdq(q: Quantized, report: ExportReport, codes: Codes | None) -> Reading
 
 EXPORTER = Exporter(
     name="onnx-qdq",
-    summary="The eval model: QuantizeLinear and DequantizeLinear on every edge, weights per channel, int4 where they are.",
+    summary="The eval model: QuantizeLinear and DequantizeLinear on every edge.",
     promise="close",
     path="file",
     suffix=".onnx",

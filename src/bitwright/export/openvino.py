@@ -57,7 +57,7 @@ def read_openvino(q: Quantized, report: ExportReport, codes: Codes | None) -> Re
 
 EXPORTER = Exporter(
     name="openvino",
-    summary="QDQ ONNX as OpenVINO's frontend reads it: unsigned activations, weights per channel, float biases.",
+    summary="QDQ as OpenVINO's frontend reads it, biases in float.",
     promise="close",
     path="file",
     suffix=".onnx",

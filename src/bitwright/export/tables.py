@@ -243,7 +243,7 @@ def read_json(q: Quantized, report: ExportReport, codes: Codes | None) -> Readin
 
 CSV = Exporter(
     name="csv",
-    summary="A folder of CSV files: tensors, learnables, layers, steps, calibration, notes.",
+    summary="Tables in a folder of CSV files: tensors, learnables, layers, steps, calibration.",
     promise="tables",
     path="folder",
     suffix="",
@@ -253,7 +253,7 @@ CSV = Exporter(
 )
 JSON = Exporter(
     name="json",
-    summary="The same tables as one JSON file.",
+    summary="The same tables in one JSON file.",
     promise="tables",
     path="file",
     suffix=".json",
@@ -263,7 +263,7 @@ JSON = Exporter(
 )
 PARQUET = Exporter(
     name="parquet",
-    summary="The same tables as a folder of Parquet files (needs pyarrow).",
+    summary="The same tables in a folder of Parquet files (needs pyarrow).",
     promise="tables",
     path="folder",
     suffix="",

@@ -116,7 +116,7 @@ def read_tensorrt(q: Quantized, report: ExportReport, codes: Codes | None) -> Re
 
 EXPORTER = Exporter(
     name="tensorrt",
-    summary="QDQ ONNX for TensorRT's explicit quantization, with a calibration cache for its implicit one.",
+    summary="QDQ for TensorRT, and a calibration cache for its implicit quantization.",
     promise="close",
     path="file",
     suffix=".onnx",

@@ -38,7 +38,7 @@ def export_vitis(q: Quantized, path: str | os.PathLike[str]) -> ExportReport:
 
 EXPORTER = Exporter(
     name="vitis",
-    summary="QDQ ONNX in signed bytes and powers of two, for the Vitis AI execution provider and Quark.",
+    summary="QDQ in signed bytes and powers of two, for the Vitis AI execution provider.",
     promise="close",
     path="file",
     suffix=".onnx",
