@@ -158,9 +158,7 @@ def measure(
             macs = program.macs.get(step.layer, 0)
             counted.add(step.layer)
         layers.append(
-            LayerCount(
-                step=step.name, layer=step.layer, op=step.op, instructions=instructions(board, spent), macs=macs
-            )
+            LayerCount(step=step.name, layer=step.layer, op=step.op, instructions=instructions(board, spent), macs=macs)
         )
     return Measured(
         board=board.name,

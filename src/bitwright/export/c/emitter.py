@@ -12,12 +12,14 @@ from bitwright.export.c.constants import Constants
 from bitwright.export.c.contract import KernelCall, contract
 from bitwright.export.c.elements import map_function, table_function
 from bitwright.export.c.fast import FastCall, fast_contract
+from bitwright.export.c.fast_sum import description, fast_sum
 from bitwright.export.c.layout import Layout, choose_layouts
 from bitwright.export.c.moves import move_function
 from bitwright.export.c.names import Names, comment
 from bitwright.export.c.scene import Function, Scene
 from bitwright.export.c.storage import Storage, share
 from bitwright.export.c.windows import reduce_function
+from bitwright.mcu.arm.sums import FastSum
 from bitwright.mcu.planner import Block, Plan, plan
 from bitwright.mcu.runtime import Instance
 from bitwright.program.forms import Contract, Map, Move, Reduce, Table
@@ -48,6 +50,7 @@ class Emitter:
         how: For each step, in words, what computes it.
         core: The core that kernels are chosen for; None for portable C.
         fast: Step → its kernel for that core.
+        sums: Step → its kernel for sums.
     """
 
     program: Program
@@ -63,6 +66,7 @@ class Emitter:
     how: list[str] = field(default_factory=list)
     core: str | None = None
     fast: dict[str, FastCall] = field(default_factory=dict)
+    sums: dict[str, FastSum] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.constants = Constants(self.prefix, self.names)
@@ -85,6 +89,10 @@ class Emitter:
                 self.fast[step.name] = found
                 name, size = scratch_name(step), found.fast.scratch_bytes
                 blocks.append(Block(name=name, size_bytes=size, first=at, last=at))
+        for step in self.program.steps:
+            total = fast_sum(self.scene, step, self.core)
+            if total is not None:
+                self.sums[step.name] = total
         self.plan: Plan = plan(blocks)
         self.offsets = dict(zip((b.name for b in blocks), self.plan.offsets, strict=True))
 
@@ -106,6 +114,8 @@ class Emitter:
             return "nothing to do", []
         if step.name in self.fast:
             return self.fast_kernel(step, self.fast[step.name])
+        if step.name in self.sums:
+            return self.fast_sum(step, self.sums[step.name])
         form = step.form
         if isinstance(form, Contract):
             found = contract(self.scene, step, lambda: f"{self.prefix}_epilogue_{len(self.epilogues)}")
@@ -145,6 +155,16 @@ class Emitter:
         driver = call.fast.driver
         how = f"{driver} {call.fast.finish.name}"
         return how, [f"{driver}(&{name}, {self.read(step.inputs[0])}, {self.written(step)}, {scratch});"]
+
+    def fast_sum(self, step: Step, fast: FastSum) -> tuple[str, list[str]]:
+        """A call of a kernel for sums."""
+        add = self.constants.add
+        tables = add(step.layer, "table", "adds0", fast.tables[0]), add(step.layer, "table", "adds1", fast.tables[1])
+        name = f"sum_{len(self.descriptions)}"
+        count = self.program.buffers[step.outputs[0]].size
+        self.descriptions.append(description(fast, tables, count, name, comment(step.layer)))
+        operands = ", ".join(self.read(source) for source in step.inputs)
+        return fast.name, [f"{fast.name}(&{name}, {operands}, {self.written(step)});"]
 
     def call(self, step: Step, function: Function) -> str:
         """A call of a function of the network's own; equal functions become one."""

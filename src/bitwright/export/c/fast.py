@@ -58,7 +58,7 @@ def fast_contract(scene: Scene, step: Step, core: str | None) -> FastCall | None
     if layout.order is None:
         weights = weights[:, layout.positions]  # the order in which the flattened pixels lie
     result = scene.buffer(step.outputs[0]).format.dtype
-    lo, hi = _bounds(form.epilogue.expr, requant, int(np.iinfo(result).min), int(np.iinfo(result).max))
+    lo, hi = bounds(form.epilogue.expr, requant, int(np.iinfo(result).min), int(np.iinfo(result).max))
     rows, columns = geometry.axes
     layer = dsp.Layer(
         weights=weights.reshape(*weights.shape[:2], *geometry.taps),
@@ -83,7 +83,7 @@ def fast_contract(scene: Scene, step: Step, core: str | None) -> FastCall | None
     return None if fast is None else FastCall(fast, form.input_zero, tuple(geometry.fields(form.groups)))
 
 
-def _bounds(expr: Expr, requant: Requant, least: int, most: int) -> tuple[int, int]:
+def bounds(expr: Expr, requant: Requant, least: int, most: int) -> tuple[int, int]:
     """The clamps; where a side has none because it can never bite, the end of the type, which cannot bite either."""
     below, above = least, most
     while expr.op in (Op.MIN, Op.MAX) and expr.args[1].op is Op.CONST:

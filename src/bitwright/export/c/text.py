@@ -12,7 +12,7 @@ from bitwright.export.c import interface, project, selftest
 from bitwright.export.c.emitter import Emitter
 from bitwright.export.c.names import comment, string
 from bitwright.mcu import runtime
-from bitwright.mcu.arm import dsp, kernels
+from bitwright.mcu.arm import dsp, kernels, sums
 from bitwright.number.render import C_PRELUDE
 
 Values = NDArray[np.integer[Any]]
@@ -130,6 +130,7 @@ def kernel_header(e: Emitter) -> str:
         [f"#ifndef {guard}", f"#define {guard}", "", runtime.text("bw.h"), *float32, *renamed, "", *declared, "",
          runtime.render_helpers({*e.instances, *(instance for _, instance in e.epilogues.values())}),
          kernels.declarations(fast_kernels(e), e.prefix),
+         *([sums.declarations(list(e.sums.values()), e.prefix)] if e.sums else []),
          *e.constants.declarations(), "", "#endif", ""]
     )  # fmt: skip
 
@@ -144,6 +145,7 @@ def kernel_source(e: Emitter) -> str:
     parts = [f'#include "{e.prefix}_kernels.h"', ""]
     parts += [runtime.render(instance) for instance in sorted(e.instances)]
     parts.append(kernels.definitions(fast_kernels(e), e.prefix, runtime.fill_in))
+    parts.append(sums.definitions(list(e.sums.values()), e.prefix, runtime.fill_in))
     return "\n".join([*parts, ""])
 
 

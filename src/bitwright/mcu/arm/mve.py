@@ -82,7 +82,9 @@ def _stream(layer: Layer, kind: Kind, weights: NDArray[np.int8], *, by_tap: bool
     if by_tap:
         rows = rows.transpose(0, 2, 1)
     body = np.ascontiguousarray(rows).reshape(len(words), -1)
-    blocks = np.concatenate([np.ascontiguousarray(words).astype("<i4").view(np.int8).reshape(len(words), 48), body], axis=1)
+    blocks = np.concatenate(
+        [np.ascontiguousarray(words).astype("<i4").view(np.int8).reshape(len(words), 48), body], axis=1
+    )
     return np.ascontiguousarray(blocks).ravel().view("<u4").astype(np.uint32)
 
 

@@ -78,7 +78,15 @@ def nine(name: str, kind: Kind) -> list[str]:
     """
     loop = f".L{name}_loop"
     lines = ["push {r4-r12, lr}", "vpush {d8-d11}", "ldm.w r3, {r5, r6, r7, r8, r9}"]
-    lines += ["mov lr, r6", "mov r11, r7", "vdup.32 q4, r8", "vdup.32 q5, r9", "mov r7, r0", "mov r0, r1", "mov r12, r2"]
+    lines += [
+        "mov lr, r6",
+        "mov r11, r7",
+        "vdup.32 q4, r8",
+        "vdup.32 q5, r9",
+        "mov r7, r0",
+        "mov r0, r1",
+        "mov r12, r2",
+    ]
     lines += ["ldm.w r7, {r1, r2, r3, r4, r5, r6, r8, r9, r10}", "dlstp.32 lr, lr", f"{loop}:", "vldrw.u32 q0, [r0]"]
     for tap in range(9):
         value = "q1" if tap % 2 == 0 else "q3"

@@ -1,0 +1,107 @@
+"""Generated C on imitated boards against the reference, in every integer of every step; and what it costs there."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bitwright.errors import DoesNotFit, Mismatch, ToolMissing, UnknownTarget
+from bitwright.export.c.writer import Exported, random_samples, write
+from bitwright.mcu import host
+from bitwright.mcu.board import list_boards, load_board
+from bitwright.mcu.deploy import deploy
+from bitwright.mcu.qemu import measure
+from bitwright.program.program import Program
+from random_layers import random_layers
+from zoo_programs import quantized
+
+LAYERS = 16
+BUDGETS = tomllib.loads((Path(__file__).parent / "instructions.toml").read_text("utf-8"))
+TOLERANCE = 1.02  # compilers of one version differ a little from distribution to distribution
+
+
+def inputs_of(program: Program, count: int = 2) -> dict[str, np.ndarray]:
+    samples = random_samples(program, count, seed=3)
+    return {name: np.concatenate([s[name] for s in samples]) for name in program.inputs}
+
+
+def kernels_of(tree: Exported) -> set[str]:
+    return {str(row["by"]).split()[0] for row in tree.report["layers"]}
+
+
+@pytest.mark.parametrize("core", ["cortex-m4", "cortex-m55"])
+@pytest.mark.parametrize("seed", [100, 101])
+def test_what_stands_for_the_assembly_computes_the_same(core: str, seed: int, tmp_path: Path) -> None:
+    program = random_layers(seed, LAYERS)
+    tree = write(program, tmp_path, core=core)
+    family = "bw_mve" if core == "cortex-m55" else "bw_dsp"
+    assert {f"{family}_conv", f"{family}_depthwise"} <= kernels_of(tree)
+    assert host.check(tree, program, inputs_of(program), flags=host.SANITIZE).samples == 2
+
+
+@pytest.mark.parametrize(
+    ("board", "seed"),
+    [(board, 1) for board in list_boards()] + [("qemu:mps2-an386", 2), ("qemu:mps3-an547", 2)],
+)
+def test_random_layers_on_every_board(board: str, seed: int, tmp_path: Path) -> None:
+    program, chosen = random_layers(seed, LAYERS), load_board(board)
+    tree = write(program, tmp_path, core=chosen.core)
+    measured = measure(tree, program, chosen, inputs_of(program))
+    measured.require_equal()
+    assert measured.outputs_checked == 2 * sum(program.buffers[s.outputs[0]].size for s in program.steps)
+    assert any(k.startswith("bw_dsp_") for k in kernels_of(tree)) == (chosen.core not in ("cortex-m3", "rv32imc"))
+
+
+def test_a_changed_constant_is_seen(tmp_path: Path) -> None:
+    program, board = random_layers(5, 2), load_board("qemu:mps2-an386")
+    tree = write(program, tmp_path, core=board.core)
+    weights = tmp_path / f"{tree.prefix}_weights.c"
+    head, brace, rest = weights.read_text().partition("= {\n    ")
+    first, comma, others = rest.partition(",")
+    weights.write_text(f"{head}{brace}{(int(first) + 70000) % (1 << 32)}{comma}{others}")
+    measured = measure(tree, program, board, inputs_of(program))
+    assert measured.mismatches > 0
+    with pytest.raises(Mismatch, match="instead of"):
+        measured.require_equal()
+
+
+@pytest.mark.parametrize(("network", "board"), [(n, b) for n, boards in BUDGETS.items() for b in boards])
+def test_networks_stay_within_their_instructions(network: str, board: str) -> None:
+    program = quantized(network, "mcu-cmsis-nn")
+    measured = deploy(program, f"qemu:{board}", inputs=inputs_of(program))
+    measured.require_equal()
+    assert measured.instructions <= BUDGETS[network][board] * TOLERANCE
+    assert sum(row.instructions for row in measured.layers) == pytest.approx(measured.instructions, rel=0.2)
+    again = deploy(program, f"qemu:{board}", inputs=inputs_of(program))
+    assert again.instructions == pytest.approx(measured.instructions, abs=2)  # two ticks of the timer
+
+
+def test_sums_run_on_kernels(tmp_path: Path) -> None:
+    program = quantized("residual", "mcu-cmsis-nn")
+    for core, stem in (("cortex-m4", "bw_sum"), ("cortex-m55", "bw_vsum")):
+        tree = write(program, tmp_path / core, core=core)
+        assert any(k.startswith(stem) for k in kernels_of(tree))
+        host.check(tree, program, inputs_of(program), flags=host.SANITIZE)
+
+
+def test_a_missing_tool_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = random_layers(5, 2)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ToolMissing, match="apt install qemu-system-arm"):
+        deploy(program, "qemu:mps2-an386")
+
+
+def test_a_network_that_does_not_fit_says_so(tmp_path: Path) -> None:
+    small = tmp_path / "small.toml"
+    text = (Path(__file__).parents[2] / "src/bitwright/mcu/boards/mps2-an386.toml").read_text("utf-8")
+    small.write_text(text.replace("origin = 0x20000000\nbytes = 0x00400000", "origin = 0x20000000\nbytes = 0x00006600"))
+    with pytest.raises(DoesNotFit, match="too many"):
+        deploy(quantized("residual", "mcu-cmsis-nn"), small)
+
+
+def test_a_board_that_is_not_there_names_the_near_ones() -> None:
+    with pytest.raises(UnknownTarget, match="Did you mean qemu:mps2-an386"):
+        deploy(random_layers(5, 2), "an386")
