@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bitwright.calibrate.spec import NetworkSpec
     from bitwright.calibrate.statistics import Statistics
     from bitwright.choosing import Trial
+    from bitwright.mend.search import Mended
     from bitwright.program.program import Program
     from bitwright.quantized import Quantized
     from bitwright.targets.target import Target
@@ -213,49 +214,66 @@ def quantize(
         schemes = made_schemes(trials[0].names)
     else:
         schemes = role_schemes(chosen, scheme)
-    if mend is not None:
-        from bitwright.mend.entry import mend_model
-
+    repairs: list[dict[str, Any]] = []
+    if mend is None:
+        formats = assign(spec, collected.statistics, chosen, schemes.made)
+        program = lower(loaded.network, spec, formats, chosen, strict=strict)
+    else:
         source = data if data is not None else None if collected is calibration else calibration
-        if source is None or (isinstance(source, (str, os.PathLike)) and str(source).endswith(".bwcal")):
-            raise CalibrationError(
-                "Repairs run the network on samples, and a calibration holds none. Give the data too, or leave out mend."
-            )
-        found = mend_model(
-            loaded,
-            source,
-            chosen,
-            schemes.made,
-            repairs=mend,
-            statistics=collected.statistics,
-            samples=samples,
-            seed=seed,
-            skip_bad=skip_bad,
-            time_budget_s=mend_seconds,
-            max_drop=max_drop,
-            progress=None
-            if progress is None
-            else lambda text, share: progress(round(100 * share), 100, f"mending: {text}"),
-        )
-        program = lower(found.network, found.spec, found.formats, chosen, constants=found.constants, strict=strict)
+        found = _mended(
+            loaded, collected, chosen, schemes, source, repairs=mend, seconds=mend_seconds, max_drop=max_drop,
+            samples=samples, seed=seed, skip_bad=skip_bad, progress=progress,
+        )  # fmt: skip
+        spec, formats = found.spec, found.formats
+        program = lower(found.network, spec, formats, chosen, constants=found.constants, strict=strict)
         repairs = [{**one.to_json(), "sentence": one.sentence} for one in found.history]
-        return packed(
-            loaded,
-            collected,
-            chosen,
-            schemes.names,
-            found.spec,
-            program,
-            found.formats,
-            seed=seed,
-            repairs=repairs,
-            trials=trials,
-        )
-    formats = assign(spec, collected.statistics, chosen, schemes.made)
-    program = lower(loaded.network, spec, formats, chosen, strict=strict)
     if prune:
         program, _ = prune_program(program)  # what it did is in the program's notes
-    return packed(loaded, collected, chosen, schemes.names, spec, program, formats, seed=seed, trials=trials)
+    return packed(
+        loaded, collected, chosen, schemes.names, spec, program, formats, seed=seed, repairs=repairs, trials=trials
+    )
+
+
+def _mended(
+    model: Model,
+    calibration: Calibration,
+    target: Target,
+    schemes: NamedSchemes,
+    data: Any,
+    *,
+    repairs: str,
+    seconds: float,
+    max_drop: float | None,
+    samples: int | None,
+    seed: int | None,
+    skip_bad: bool,
+    progress: Progress | None,
+) -> Mended:
+    from bitwright.mend.entry import mend_model
+
+    if data is None or (isinstance(data, (str, os.PathLike)) and str(data).endswith(".bwcal")):
+        raise CalibrationError(
+            "Repairs run the network on samples, and a calibration holds none. Give the data too, or leave out mend."
+        )
+
+    def report(text: str, share: float) -> None:
+        if progress is not None:
+            progress(round(100 * share), 100, f"mending: {text}")
+
+    return mend_model(
+        model,
+        data,
+        target,
+        schemes.made,
+        repairs=repairs,
+        statistics=calibration.statistics,
+        samples=samples,
+        seed=seed,
+        skip_bad=skip_bad,
+        time_budget_s=seconds,
+        max_drop=max_drop,
+        progress=report,
+    )
 
 
 def _tried(

@@ -38,7 +38,13 @@ if TYPE_CHECKING:
     help="How ranges become formats, as name or name{option=value}; by default the target's own.  auto tries the usual "
     "ones on some samples and takes the one whose integer outputs are best.",
 )
-@click.option("--mend", metavar="SPEC", help="Repairs to apply before, or auto.")
+@click.option(
+    "--mend", metavar="SPEC", help="Repairs to try and keep where the integers get better: auto, or names with options."
+)
+@click.option("--time", "seconds", metavar="T", default="5m", show_default=True, help="Time for --mend: 90s, 5m, 1h.")
+@click.option(
+    "--max-drop", type=click.FloatRange(min=0), metavar="P", help="End --mend once at most P in 100 answers differ."
+)
 @options.samples
 @click.option("--strict", is_flag=True, help="Exit with 3 if a layer would stay in float.")
 @click.option("--prune", is_flag=True, help="Take out channels proven constant; no output integer changes.")
@@ -53,6 +59,8 @@ def quantize(
     target: str,
     scheme: str | None,
     mend: str | None,
+    seconds: str,
+    max_drop: float | None,
     samples: int | None,
     seed: int | None,
     skip_bad: bool,
@@ -72,8 +80,7 @@ def quantize(
     from bitwright.api import load, role_schemes, target_of
     from bitwright.api import quantize as run
 
-    if mend is not None:
-        raise click.UsageError(f"--mend {mend}: this version of bitwright cannot repair networks; leave out --mend.")
+    budget_s = parse_seconds(seconds)
     output = output or options.beside(model, ".bw")
     options.check_output(output)
     chosen = target_of(target)
@@ -84,12 +91,16 @@ def quantize(
 
         inspect(loaded, chosen, strict=True).require_integers()
     calibration = calibrated(loaded, data, samples=samples, seed=seed, skip_bad=skip_bad, quiet=quiet)
-    with screen.progress("Choosing", "schemes", quiet=quiet or scheme != "auto") as progress:
+    title = "Mending" if mend else "Choosing"
+    with screen.progress(title, "steps", quiet=quiet or (mend is None and scheme != "auto")) as progress:
         q = run(
             loaded,
             calibration,
             chosen,
             scheme=scheme,
+            mend=mend,
+            mend_seconds=budget_s,
+            max_drop=max_drop,
             data=data,
             seed=seed,
             strict=strict,
@@ -101,6 +112,25 @@ def quantize(
         screen.emit_json(summary(q, output))
     else:
         show(q, output)
+
+
+UNITS = {"s": 1, "m": 60, "h": 3600}
+
+
+def parse_seconds(text: str) -> float:
+    """``90s``, ``5m``, ``1h`` or a plain number of seconds.
+
+    Raises:
+        click.UsageError: if it is none of these.
+    """
+    number, unit = (text[:-1], text[-1]) if text[-1:] in UNITS else (text, "s")
+    try:
+        seconds = float(number) * UNITS[unit]
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise click.UsageError(f"--time {text}: a time such as 90s, 5m or 1h is wanted.")
+    return seconds
 
 
 def calibrated(
@@ -129,6 +159,7 @@ def summary(q: Quantized, output: Path) -> dict[str, object]:
         "target": program.target,
         "schemes": provenance["schemes"],
         "scheme_trials": provenance["scheme_trials"],
+        "repairs": provenance["repairs"],
         "calibration_samples": provenance["calibration_samples"],
         "layers": len(provenance["layers"]),
         "integer_mac_share": program.integer_mac_share,
@@ -165,6 +196,8 @@ def show(q: Quantized, output: Path) -> None:
     if trials:
         chosen = f"the best of {len(trials)} tried: output SQNR {trials[0]:.1f} dB, others {min(trials):.1f} to {max(trials):.1f} dB"
         screen.fact("Schemes", chosen, indent=2)
+    for repair in provenance["repairs"]:
+        screen.say(screen.line(("  Repair      ", "bold"), screen.safe(repair["sentence"], 400)))
     notes = [*provenance["notes"], *island_notes(q)]
     screen.notes(notes[:SHOWN_NOTES])
     if len(notes) > SHOWN_NOTES:
