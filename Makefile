@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 RUN := $(CURDIR)/$(BIN)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench clean compiler
+.PHONY: help demo test lint format bench clean tools
 
 help: ## list the goals
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,7 +15,7 @@ help: ## list the goals
 demo: $(VENV)/.core ## inspect, calibrate, quantize and validate a small network that is shipped with the project
 	@$(BIN)/bitwright demo
 
-test: lint compiler ## lint, type check and run all tests
+test: lint tools ## lint, type check and run all tests
 	@$(RUN) pytest
 
 lint: $(VENV)/.dev ## check style, format and types
@@ -33,11 +33,9 @@ bench: $(VENV)/.dev ## run the benchmarks; each prints what it measured beside w
 clean: ## remove the environment and all caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 
-# Some tests compile generated C and compare every integer.
-compiler:
-	@command -v gcc >/dev/null 2>&1 || { \
-	  echo "The tests compile generated C, and gcc is not installed.  On Debian or Ubuntu:" >&2; \
-	  echo "    apt-get install -y gcc libc6-dev" >&2; exit 1; }
+# Compilers and emulators for the generated code.
+tools:
+	@sh scripts/test_tools.sh
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \

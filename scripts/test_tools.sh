@@ -1,0 +1,26 @@
+#!/bin/sh
+# What the tests need beyond Python: compilers and machines to run generated code on.  Installed where that is allowed,
+# named where it is not.
+set -eu
+
+missing=""
+need() { command -v "$1" >/dev/null 2>&1 || missing="$missing $2"; }
+need gcc gcc
+[ -e /usr/include/stdio.h ] || missing="$missing libc6-dev"
+# Generated C is also built for microcontrollers and run on imitated boards.
+need arm-none-eabi-gcc "gcc-arm-none-eabi libnewlib-arm-none-eabi"
+need riscv64-unknown-elf-gcc gcc-riscv64-unknown-elf
+need qemu-system-arm qemu-system-arm
+need qemu-system-riscv32 qemu-system-misc
+[ -n "$missing" ] || exit 0
+
+if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null 2>&1; then
+  echo "The tests compile generated C and run it, and these packages are missing:$missing" >&2
+  echo "On Debian or Ubuntu: sudo apt-get install -y$missing" >&2
+  exit 1
+fi
+echo "installing$missing"
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+# shellcheck disable=SC2086  (a list of packages)
+apt-get install -y -qq --no-install-recommends $missing >/dev/null
