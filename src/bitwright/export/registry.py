@@ -17,6 +17,7 @@ GROUP = "bitwright.exporters"
 
 # Name → where its Exporter is.  Modules are loaded when a format is used, so that the names alone cost nothing.
 BUILT_IN: Mapping[str, str] = {
+    "c": "bitwright.export.c_library:EXPORTER",
     "csv": "bitwright.export.tables:CSV",
     "json": "bitwright.export.tables:JSON",
     "ncnn": "bitwright.export.ncnn:EXPORTER",

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,16 +28,15 @@ class ExportReport:
         promise: What the files claim to compute.
         notes: What the user should know, in sentences.
         facts: Plain values that say how it was written; the exporter's own reader gets them back.
+        handle: What that reader needs beyond plain values.
     """
 
     format: str
     files: tuple[Path, ...]
     promise: Promise
     notes: tuple[str, ...] = ()
-    facts: Mapping[str, Any] = ()  # type: ignore[assignment]  # an empty mapping
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "facts", dict(self.facts))
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    handle: Any = field(default=None, repr=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
