@@ -17,7 +17,7 @@ from bitwright.network.layer import Layer, Removed, make_layer
 from bitwright.network.marks import ATTRIBUTES, LAYER, OP, SOURCES
 from bitwright.network.names import fresh
 from bitwright.network.shapes import Shape, infer_shapes
-from bitwright.network.values import stored
+from bitwright.network.values import stored, transposed
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -219,6 +219,14 @@ class Network:
         value = stored(self.model.graph, self._fresh_tensor(hint), array)
         assert value.dtype is not None
         self._declare(value, np.shape(array), int(value.dtype))
+        return value
+
+    def new_transposed(self, hint: str, matrix: ir.Value) -> ir.Value:
+        """A new initializer: the stored ``matrix`` transposed, computed when it is read, so that it takes no memory."""
+        assert matrix.const_value is not None
+        assert matrix.dtype is not None
+        value = transposed(self.model.graph, self._fresh_tensor(hint), matrix.const_value)
+        self._declare(value, self.shape(str(matrix.name))[::-1], int(matrix.dtype))
         return value
 
     def new_node(

@@ -1,8 +1,8 @@
-"""One way to make a stored constant."""
+"""Ways to make a stored constant."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,5 +19,19 @@ def stored(graph: ir.Graph, name: str, array: ArrayLike) -> ir.Value:
     tensor = ir.Tensor(data, name=name)
     shape = ir.Shape(data.shape)
     value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=shape, const_value=tensor)
+    graph.register_initializer(value)
+    return value
+
+
+def transposed(graph: ir.Graph, name: str, source: ir.TensorProtocol) -> ir.Value:
+    """A new initializer of ``graph`` with the matrix ``source`` transposed, which is computed each time it is read."""
+    import onnx_ir as ir
+
+    def turn() -> ir.Tensor[Any]:
+        return ir.Tensor(np.ascontiguousarray(np.asarray(source.numpy()).T), name=name)
+
+    rows, columns = (int(n) for n in source.shape.numpy())
+    tensor = ir.LazyTensor(turn, dtype=source.dtype, shape=ir.Shape([columns, rows]), name=name, cache=False)
+    value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor)
     graph.register_initializer(value)
     return value
