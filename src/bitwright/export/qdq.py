@@ -38,6 +38,7 @@ class Style:
 
     Attributes:
         unsigned: Activations as unsigned bytes; signed formats are moved by 128, which changes no number.
+        signed_around: Operators whose data input and output stay signed nevertheless.
         four_bits: Weights of at most 4 bits as int4.
         bias: ``int32`` in steps of input scale × weight scale; ``own``: in the target's own format where it has one;
             ``float``: real numbers.
@@ -45,6 +46,7 @@ class Style:
     """
 
     unsigned: bool = False
+    signed_around: frozenset[str] = frozenset()
     four_bits: bool = False
     bias: Literal["int32", "own", "float"] = "int32"
     limits: bool = True
@@ -125,6 +127,8 @@ class _Writer:
         self.before: dict[int, list[Any]] = {}  # place of a node → nodes to put before it
         self.after: dict[int, list[Any]] = {}
         self.scaled: dict[str, Any] = {}  # tensor → the node behind its own node that makes it
+        around = [node for node in self.nodes if node.op_type in style.signed_around]
+        self.signed = {name for node in around for name in (node.input[0], *node.output)}
         self.wide = False
         self.taken = {n for node in self.graph.node for n in (*node.input, *node.output)}
         self.taken |= {t.name for t in (*self.graph.input, *self.graph.initializer)}
@@ -306,7 +310,7 @@ class _Writer:
         inputs = {value.name for value in self.graph.input}
         renamed: dict[str, str] = {}
         for tensor, format in self.formats.items():
-            kind = self.stored(format)
+            kind = self.stored(tensor, format)
             if kind is None or (tensor not in inputs and tensor not in self.made_by):
                 self.tally.floats.append(tensor)
                 continue
@@ -324,13 +328,13 @@ class _Writer:
         for node in self.nodes:
             rename_inputs(node, renamed)
 
-    def stored(self, format: Format) -> np.dtype[Any] | None:
+    def stored(self, tensor: str, format: Format) -> np.dtype[Any] | None:
         """The integer type of an activation, or None if ONNX has none."""
         if format.bits > 16:
             return None
         self.wide |= format.bits > 8
         width = 8 if format.bits <= 8 else 16
-        signed = format.signed and not (self.style.unsigned and width == 8)
+        signed = format.signed and not (self.style.unsigned and width == 8 and tensor not in self.signed)
         return np.dtype(f"{'int' if signed else 'uint'}{width}")
 
     def quantizer(self, tensor: str, source: str, out: str, format: Format, kind: np.dtype[Any]) -> list[Any]:
