@@ -32,7 +32,7 @@ LEVELS = (
     ("mend",),
     ("explain",),
     ("export", "mcu", "fpga"),
-    ("choosing", "validating"),
+    ("choosing", "deploying", "validating"),
     ("api",),
     ("tensors",),
     ("inspection", "detailing", "comparing"),

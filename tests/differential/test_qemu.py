@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bitwright.deploying import deploy
 from bitwright.errors import DoesNotFit, Mismatch, ToolMissing, UnknownTarget
 from bitwright.export.c.writer import Exported, random_samples, write
 from bitwright.mcu import host
 from bitwright.mcu.board import list_boards, load_board
-from bitwright.mcu.deploy import deploy
 from bitwright.mcu.qemu import measure
 from bitwright.program.program import Program
 from random_layers import random_layers

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bitwright.export.c.emitter import Emitter
+from bitwright.mcu.arm import kernels
 from bitwright.mcu.runtime import Instance
 from bitwright.program.forms import Contract
 
@@ -13,6 +14,7 @@ def report(e: Emitter) -> dict[str, Any]:
     """What ``report.json`` holds."""
     program = e.program
     code = code_bytes(e.instances, len(e.functions), sum(map(len, e.functions)), len(program.steps))
+    code += kernels.code_bytes([call.fast for call in e.fast.values()], list(e.sums.values()))
     descriptions = 80 * len(e.descriptions)
     busiest = e.plan.busiest_step
     at = max(min(busiest, len(program.steps) - 1), 0)
@@ -80,5 +82,5 @@ REQUANTIZER_BYTES = {"shift": 0, "single": 80, "double": 140}
 
 def code_bytes(instances: set[Instance], functions: int, text: int, steps: int) -> int:
     """A rough size of Thumb-2 code: shared kernels, the network's own functions by their text, one call per step."""
-    kernels = sum(KERNEL_BYTES.get(i.kernel, 800) + REQUANTIZER_BYTES.get(i.scale, 140) for i in instances)
-    return kernels + 24 * functions + text // 14 + 20 * steps + 60
+    shared = sum(KERNEL_BYTES.get(i.kernel, 800) + REQUANTIZER_BYTES.get(i.scale, 140) for i in instances)
+    return shared + 24 * functions + text // 14 + 20 * steps + 60

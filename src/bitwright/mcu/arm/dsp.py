@@ -277,11 +277,18 @@ def declarations(used: list[Fast], prefix: str) -> str:
     return "\n".join([*lines, ""])
 
 
+def assembled(used: list[Fast], prefix: str) -> list[list[str]]:
+    """The functions in assembly."""
+    names = sorted({pointer for fast in used for pointer in fast.pointers if pointer != "NULL"})
+    finishes = {fast.finish.name: fast.finish for fast in used}
+    return [_assembled(name, prefix, finishes) for name in names]
+
+
 def definitions(used: list[Fast], prefix: str, fill_in: Any) -> str:
     """For the file of kernels: drivers, the assembly, and what stands for it on other machines."""
     names = sorted({pointer for fast in used for pointer in fast.pointers if pointer != "NULL"})
     finishes = {fast.finish.name: fast.finish for fast in used}
-    out = [GUARD, assembly.quoted([_assembled(name, prefix, finishes) for name in names]), "#else"]
+    out = [GUARD, assembly.quoted(assembled(used, prefix)), "#else"]
     for name, finish in sorted(finishes.items()):
         values = {"SCALE": SCALES[finish.kind], "MULTIPLIES": str(int(finish.multiplies))}
         out.append(fill_in(text("portable_finish.c"), {"PREFIX": prefix, "FINISH": name, **values}))

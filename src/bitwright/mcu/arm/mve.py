@@ -114,15 +114,21 @@ def declarations(used: list[Fast], prefix: str) -> str:
     return "\n".join([*lines, ""])
 
 
+def assembled(used: list[Fast], prefix: str) -> list[list[str]]:
+    """The functions in assembly."""
+    functions = []
+    for kind in sorted({fast.finish.kind for fast in used}):
+        names = {pointer for fast in used for pointer in fast.pointers if fast.finish.kind == kind}
+        for name in sorted(names):
+            make = vectors.tile if name.startswith("bw_vectors") else vectors.nine
+            functions.append(make(f"{prefix}_{name}", kind))
+    return functions
+
+
 def definitions(used: list[Fast], prefix: str, fill_in: Any) -> str:
     """For the file of kernels: drivers, the assembly, and what stands for it on other machines."""
     finishes = {fast.finish.kind for fast in used}
-    functions = []
-    for name in names_of(used):
-        what, kind = name.removeprefix("bw_").split("_")
-        make = vectors.tile if what == "vectors" else vectors.nine
-        functions.append(make(f"{prefix}_{name}", kind))  # type: ignore[arg-type]
-    out = [GUARD, assembly.quoted(functions), "#else"]
+    out = [GUARD, assembly.quoted(assembled(used, prefix)), "#else"]
     for kind in sorted(finishes):
         out.append(fill_in(text("portable_vectors.c"), {"PREFIX": prefix, "FINISH": kind, "SCALE": SCALES[kind]}))
     for name in names_of(used):

@@ -138,14 +138,21 @@ def declarations(used: list[FastSum], prefix: str) -> str:
     return "\n".join([*lines, ""])
 
 
+def assembled(used: list[FastSum], prefix: str) -> list[list[str]]:
+    """The functions in assembly."""
+    return [
+        (vector if item.vector else scalar)(f"{prefix}_{name}", item.finish)
+        for name, item in sorted({s.name: s for s in used}.items())
+    ]
+
+
 def definitions(used: list[FastSum], prefix: str, fill_in: Callable[[str, Mapping[str, str]], str]) -> str:
     """For the file of kernels."""
     out = []
     for name, item in sorted({s.name: s for s in used}.items()):
-        make = vector if item.vector else scalar
         out += [
             mve.GUARD if item.vector else dsp.GUARD,
-            assembly.quoted([make(f"{prefix}_{name}", item.finish)]),
+            assembly.quoted(assembled([item], prefix)),
             "#else",
         ]
         out += [fill_in(PORTABLE, {"NAME": name, "SCALE": _scale(item)}), "#endif\n"]
