@@ -39,7 +39,7 @@ def scale32_away(x: int, pattern: int) -> Any:  # pragma: no cover  (compiled)
 @cache
 def _pool() -> ThreadPoolExecutor:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return ThreadPoolExecutor(cores, "bitwright-kernel")
+    return ThreadPoolExecutor(cores, "kernels-of-bitwright")
 
 
 @cache
