@@ -22,9 +22,9 @@ REPAIRS: Mapping[str, type[Repair]] = MappingProxyType(
     {kind.name: kind for kind in (TrySchemes, EqualizeChannels, CorrectBias, LearnRanges, Reconstruct)}
 )
 
-AUTO = "schemes,equalize,schemes,learn-ranges{part=0.15, rounds=1},reconstruct,correct-bias,learn-ranges"
-"""Channels before ranges, ranges before rounding, because rounding is for one range; what time is left goes to ranges
-again, which is the slowest repair for what it gains."""
+AUTO = "schemes,correct-bias,equalize,learn-ranges{part=0.15, rounds=1},reconstruct,correct-bias,learn-ranges"
+"""Biases first, so that equalization is compared with its equal; channels before ranges, and ranges before rounding,
+because rounding is for one range; what time is left goes to ranges, the slowest repair for what it gains."""
 
 
 def read_repairs(text: str | Sequence[Repair], *, seed: int = 0) -> tuple[Repair, ...]:
