@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from bitwright.number.expr import Expr, Op
 from bitwright.number.match import ShiftDown, describe
 from bitwright.number.render import EXACT_INTEGERS, onnx_dtype, onnx_value
-from bitwright.ops.linear import accumulator_bounds
 from bitwright.program.forms import (
     Axis,
     Contract,
@@ -41,8 +40,8 @@ from bitwright.program.forms import (
 )
 from bitwright.program.program import Buffer, Program, Step
 from bitwright.simulate.graph import GraphWriter
-from bitwright.simulate.int8 import solve
-from bitwright.simulate.int8_sum import find_sum
+from bitwright.simulate.int8_conv import Int8Convolution, int8_convolution, window
+from bitwright.simulate.int8_sum import Int8Sum, find_sum
 
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
 EXACT32 = EXACT_INTEGERS[F32]
@@ -101,6 +100,10 @@ class Emitter:
         if self.narrow(name):
             return self.raw(name), np.dtype(np.uint8)
         return self.graph.node("Cast", self.real(name, self.kind(name)), to=np.dtype(np.int64)), np.dtype(np.int64)
+
+    def at_hand(self, name: str) -> bool:
+        """Whether raw codes of the buffer were computed already."""
+        return name in self._raw
 
     def raw(self, name: str) -> str:
         """The buffer as uint8."""
@@ -238,45 +241,45 @@ class Emitter:
     def contract_int8(self, step: Step, form: Contract) -> bool:
         """Write a contraction as ``QLinearConv`` if that is exact."""
         source, name = step.inputs[0], step.outputs[0]
-        axes = self.spatial(form)
-        weights = self.weights(form)
-        plain = len(axes) <= 2 and all(a.spread == 1 and a.before >= 0 and a.after >= 0 for a in axes)
-        if not (plain and self.narrow(source) and self.narrow(name) and weights.dtype == np.int8):
+        made = self.int8_convolution(step, form, self.weights(form), self.bias(form), self.spatial(form))
+        if made is None:
             return False
-        bias = self.bias(form)
-        may_miss = any(a.before or a.after for a in axes)
-        lows, highs = accumulator_bounds(
-            weights.astype(np.int64), bias, self.buffer(source), form.input_zero, may_miss=may_miss
-        )
-        params = {k: self.program.tensors[t].astype(np.int64) for k, t in form.epilogue.params.items()}
-        expr, format = form.epilogue.expr, self.buffer(name).format
-        found = solve(expr, params, lows, highs, lowest=format.lo, highest=format.hi)
-        reach = max(int(np.abs(lows).max()), int(np.abs(highs).max()))
-        if found is None or reach + int(np.abs(found.offset).max()) >= 1 << 31:
-            return False
-        graph = self.graph
-        unit = self.number(1.0, F32)
-        out = graph.node(
-            "QLinearConv",
-            self.lifted(self.raw(source), form),
-            unit,
-            graph.constant(np.asarray(form.input_zero - self.buffer(source).format.lo, np.uint8)),
-            graph.constant(weights),
-            graph.constant(found.multiplier),
-            graph.constant(np.zeros(len(bias), np.int8)),
-            unit,
-            graph.constant(np.asarray(found.y_zero, np.uint8)),
-            graph.constant((bias + found.offset).astype(np.int32)),
-            group=form.groups,
-            **window(axes),
-        )
-        out = self.lowered(out, form)
-        low, high = max(expr.lo, format.lo) - format.lo, min(expr.hi, format.hi) - format.lo
-        if low > 0 or high < 255:
-            limits = [graph.constant(np.asarray(v, np.uint8)) for v in (low, high)]
-            out = graph.node("Clip", out, *limits)
-        self._raw[name] = out
+        out = self.lowered(made.write(self.graph, self.lifted(self.raw(source), form)), form)
+        self._raw[name] = self.limited(out, made.limits)
         return True
+
+    def int8_convolution(
+        self,
+        step: Step,
+        form: Contract,
+        weights: NDArray[np.integer[Any]],
+        bias: NDArray[np.int64],
+        axes: Sequence[Axis],
+    ) -> Int8Convolution | None:
+        """The step as a ``QLinearConv`` of the weights, or None if there is no exact one.
+
+        Weights may hold the output channels several times over.
+        """
+        params = {k: self.program.tensors[t].astype(np.int64) for k, t in form.epilogue.params.items()}
+        channels = self.buffer(step.outputs[0]).shape[1]
+        params = {k: np.tile(v, len(weights) // channels) if v.ndim else v for k, v in params.items()}
+        return int8_convolution(
+            weights,
+            bias,
+            axes,
+            form.groups,
+            source=self.buffer(step.inputs[0]),
+            input_zero=form.input_zero,
+            target=self.buffer(step.outputs[0]),
+            expr=form.epilogue.expr,
+            params=params,
+        )
+
+    def limited(self, raw: str, limits: tuple[int, int] | None) -> str:
+        """Raw codes within limits."""
+        if limits is None:
+            return raw
+        return self.graph.node("Clip", raw, *(self.graph.constant(np.asarray(v, np.uint8)) for v in limits))
 
     def partial_sum_bound(self, form: Contract, source: Buffer) -> NDArray[np.float64]:
         """Per output channel, a bound on every partial sum in any order, bias included."""
@@ -418,7 +421,7 @@ class Emitter:
     def maximum(self, step: Step, form: Reduce, moving: Sequence[int], whole: bool) -> str:
         """A maximum on raw codes, or on floats where there are none."""
         name = step.outputs[0]
-        raw = self.narrow(step.inputs[0]) and step.inputs[0] in self._raw
+        raw = self.at_hand(step.inputs[0])
         value = self.raw(step.inputs[0]) if raw else self.real(step.inputs[0], self.kind(step.inputs[0]))
         kind = self.kind(step.inputs[0])
         if whole and moving:
@@ -465,14 +468,15 @@ class Emitter:
         found = find_sum(form.expr, *(self.buffer(n) for n in names))
         if found is None:
             return False
-        graph = self.graph
-        constants = [graph.constant(np.asarray(v, t)) for v, t in found.constants]
         a, b = (self.raw(n) for n in step.inputs)
-        out = graph.node("QLinearAdd", a, *constants[:2], b, *constants[2:], domain="com.microsoft")
-        if found.clip != (0, 255):
-            out = graph.node("Clip", out, *(graph.constant(np.asarray(v, np.uint8)) for v in found.clip))
-        self._raw[step.outputs[0]] = out
+        limits = None if found.clip == (0, 255) else found.clip
+        self._raw[step.outputs[0]] = self.limited(self.added(found, a, b), limits)
         return True
+
+    def added(self, found: Int8Sum, a: str, b: str) -> str:
+        """The ``QLinearAdd`` of raw codes; not limited yet."""
+        constants = [self.graph.constant(np.asarray(value, kind)) for value, kind in found.constants]
+        return self.graph.node("QLinearAdd", a, *constants[:2], b, *constants[2:], domain="com.microsoft")
 
     def table(self, step: Step, form: Table) -> str:
         """A gather from the table; gives the way."""
@@ -495,7 +499,7 @@ class Emitter:
     def move(self, step: Step, form: Move) -> str:
         """Elements to other places, as raw codes where they are at hand; gives the way."""
         name = step.outputs[0]
-        raw = self.narrow(name) and all(n in self._raw for n in step.inputs)
+        raw = self.narrow(name) and all(self.at_hand(n) for n in step.inputs)
         kind = np.dtype(np.uint8) if raw else self.kind(name)
         values = [self.raw(n) if raw else self.real(n, kind) for n in step.inputs]
         lowest = self.buffer(name).format.lo if raw else 0
@@ -538,16 +542,6 @@ def fits_float32(expr: Expr) -> bool:
         return onnx_dtype(expr) == F32
     except OverflowError:
         return False
-
-
-def window(axes: Sequence[Axis]) -> dict[str, Any]:
-    """ONNX attributes of windows that are not spread."""
-    return {
-        "kernel_shape": [a.taps for a in axes],
-        "strides": [a.stride for a in axes],
-        "dilations": [a.dilation for a in axes],
-        "pads": [*(a.before for a in axes), *(a.after for a in axes)],
-    }
 
 
 def taps_inside(axes: Sequence[Axis], shape: Sequence[int]) -> NDArray[np.int64]:

@@ -16,7 +16,8 @@ from bitwright.program.forms import Contract, Island, Map
 from bitwright.program.program import Program, Step
 from bitwright.simulate import reference
 from bitwright.simulate.compiled import run_elementwise, run_epilogue
-from bitwright.simulate.emit import CannotEmit, Emitter, NeedsKernel
+from bitwright.simulate.emit import CannotEmit, NeedsKernel
+from bitwright.simulate.fast import FastEmitter
 from bitwright.simulate.graph import GraphWriter
 from bitwright.simulate.probe import int8_convolution_is_exact
 
@@ -118,7 +119,7 @@ class Engine:
         return Place.GRAPH
 
     def _write(self, step: Step, *, kernels: bool, accumulator_only: bool = False) -> None:
-        emitter = Emitter(self.program, GraphWriter(), int8=self.int8, contrib=True, kernels=kernels)
+        emitter = FastEmitter(self.program, GraphWriter(), int8=self.int8, kernels=kernels)
         for i, name in enumerate(step.inputs):
             emitter.feed(name, f"in{i}")
         if accumulator_only and isinstance(step.form, Contract):
@@ -138,7 +139,7 @@ class Engine:
         import onnxruntime
 
         graph = GraphWriter()
-        emitter = Emitter(self.program, graph, int8=self.int8, contrib=True, kernels=True)
+        emitter = FastEmitter(self.program, graph, int8=self.int8, kernels=True)
         inputs = []
         for i, name in enumerate(feeds):
             dtype = np.dtype(np.uint8) if emitter.narrow(name) else np.dtype(np.int64)
