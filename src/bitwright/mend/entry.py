@@ -68,6 +68,7 @@ def mend_model(
         max_drop=max_drop,
         labels=classes if len(classes) == len(labels) and contract.task == "classification" else None,
         offset=contract.offset,
+        classes=contract.task == "classification",
         seed=seed or 0,
         checkpoint=checkpoint,
         progress=progress,

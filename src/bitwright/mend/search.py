@@ -135,6 +135,7 @@ def mend(
     max_drop: float | None = None,
     labels: Sequence[int] | None = None,
     offset: int = 0,
+    classes: bool = False,
     seed: int = 0,
     checkpoint: Path | None = None,
     progress: Progress | None = None,
@@ -154,6 +155,7 @@ def mend(
         max_drop: Stop once no more than this many answers in a hundred differ and the outputs are close.
         labels: Class of each sample, if known; only reported.
         offset: First class in the output.
+        classes: Whether the first output says how likely each class is.
         seed: Which samples are held, and which places repairs look at.
         checkpoint: A file that keeps the state after each repair; a run that was broken off goes on from it, and one
             with another network, target or seed begins anew.
@@ -166,7 +168,7 @@ def mend(
     began = time.monotonic()
     until = began + time_budget_s
     todo = list(read_repairs(AUTO if repairs == "auto" else repairs, seed=seed))
-    bench = split(network, samples, target, seed=seed, labels=labels, offset=offset)
+    bench = split(network, samples, target, seed=seed, labels=labels, offset=offset, classes=classes)
     key = saved.key(network, bench, [_label(one) for one in todo], seed)
     spec = read_layers(network, target)
     known = statistics if statistics is not None else bench.observe(network)
@@ -212,6 +214,7 @@ def split(
     seed: int = 0,
     labels: Sequence[int] | None = None,
     offset: int = 0,
+    classes: bool = False,
 ) -> Bench:
     """The samples (at most :data:`MOST_SAMPLES`, evenly spread), those to learn from apart from those held.
 
@@ -235,6 +238,7 @@ def split(
         held={name: x[judge] for name, x in arrays.items()},
         labels=known,
         offset=offset,
+        classes=classes,
     )
 
 

@@ -13,7 +13,7 @@ import zoo
 from bitwright.calibrate.assign import RoleSchemes
 from bitwright.calibrate.scheme import load as load_scheme
 from bitwright.errors import NoData, PassError
-from bitwright.mend.bench import Bench, Score
+from bitwright.mend.bench import Bench, Score, divergence
 from bitwright.mend.registry import AUTO, REPAIRS, read_repairs
 from bitwright.mend.repair import Clock, Repair
 from bitwright.mend.search import Mended, mend
@@ -190,3 +190,21 @@ def test_score() -> None:
     assert not low.beats(low)
     assert not Score(sqnr=10.5, agreement=0.5).beats(low)
     assert str(Score(sqnr=1.0)) == "1.00 dB"
+
+
+def test_divergence() -> None:
+    logits = np.array([[0.0, 1.0, 2.0], [3.0, 0.0, -1.0]])
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    other = np.array([[0.5, 1.0, 1.0], [2.0, 0.0, 0.0]])
+    q = np.exp(other) / np.exp(other).sum(1, keepdims=True)
+    want = (p * np.log(p / q)).sum(1).mean()
+    assert divergence(logits, other) == pytest.approx(want)
+    assert divergence(logits, logits + 7) == pytest.approx(0, abs=1e-12)
+    assert divergence(p, q) == pytest.approx(want)
+    # A classifier whose answers are clearer wins over one with a little less noise.
+    clear, quiet = (
+        Score(sqnr=20.0, agreement=1.0, divergence=0.001),
+        Score(sqnr=21.0, agreement=1.0, divergence=0.1),
+    )
+    assert clear.beats(quiet)
+    assert not quiet.beats(clear)
