@@ -226,6 +226,11 @@ def test_json_has_the_keys_of_the_reference(
 # ------------------------------------------------------------------------------------------------- pages
 
 
+def test_the_changelog_names_commands_targets_and_schemes() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    assert all(f"`{name}`" in text for name in (*COMMANDS, *list_targets(), *schemes()))
+
+
 def test_decisions_are_numbered() -> None:
     pages = sorted((DOCS / "decisions").glob("*.md"))
     assert [page.name[:4] for page in pages] == [f"{n:04}" for n in range(1, len(pages) + 1)]

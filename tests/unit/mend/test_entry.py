@@ -4,8 +4,8 @@ import numpy as np
 import onnx
 import pytest
 
-import bitwright.api as api
 import zoo
+from bitwright import api
 from bitwright.errors import CalibrationError
 from bitwright.quantized import Quantized
 
