@@ -18,6 +18,7 @@ from bitwright.simulate import reference
 from bitwright.simulate.compiled import run_elementwise, run_epilogue
 from bitwright.simulate.emit import CannotEmit, NeedsKernel
 from bitwright.simulate.fast import FastEmitter
+from bitwright.simulate.floors import floored_session
 from bitwright.simulate.graph import GraphWriter
 from bitwright.simulate.probe import int8_convolution_is_exact
 
@@ -136,10 +137,26 @@ class Engine:
     def _segment(
         self, steps: Sequence[Step], feeds: tuple[str, ...], fetches: tuple[str, ...], kernel: Step | None
     ) -> Segment:
-        import onnxruntime
+        # Without int8 instructions convolutions are float32, and their roundings slow them down; see floors.py.
+        late = not self.int8
+        made = self._built(steps, feeds, fetches, kernel, late_floors=late)
+        if made is None:
+            made = self._built(steps, feeds, fetches, kernel, late_floors=False)
+        assert made is not None  # a graph that is whole always has a session
+        return made
 
+    def _built(
+        self,
+        steps: Sequence[Step],
+        feeds: tuple[str, ...],
+        fetches: tuple[str, ...],
+        kernel: Step | None,
+        *,
+        late_floors: bool,
+    ) -> Segment | None:
+        """The segment as a session; None if floors were to be put in late, and that did not work."""
         graph = GraphWriter()
-        emitter = FastEmitter(self.program, graph, int8=self.int8, kernels=True)
+        emitter = FastEmitter(self.program, graph, int8=self.int8, kernels=True, late_floors=late_floors)
         inputs = []
         for i, name in enumerate(feeds):
             dtype = np.dtype(np.uint8) if emitter.narrow(name) else np.dtype(np.int64)
@@ -157,13 +174,10 @@ class Engine:
             tensor, dtype = emitter.fetch(name)
             graph.node("Identity", tensor, outputs=[f"out{i}"])
             outputs.append((f"out{i}", dtype, self._shape(name)))
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        if self.threads is not None:
-            options.intra_op_num_threads = self.threads
-        session = onnxruntime.InferenceSession(
-            graph.model(inputs, outputs, contrib=True), options, providers=["CPUExecutionProvider"]
-        )
+        model = graph.model(inputs, outputs, contrib=True)
+        session = self._session(model, emitter.floors)
+        if session is None:
+            return None
         return Segment(
             steps=tuple(steps),
             ways=ways,
@@ -174,6 +188,17 @@ class Engine:
             runtime_outputs=tuple(o[0] for o in outputs if o[0] != "acc"),
             kernel=kernel,
         )
+
+    def _session(self, model: bytes, floors: int) -> onnxruntime.InferenceSession | None:
+        import onnxruntime
+
+        if floors:
+            return floored_session(model, floors, self.threads)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        if self.threads is not None:
+            options.intra_op_num_threads = self.threads
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
     def _shape(self, name: str) -> list[int | str]:
         shape: list[int | str] = list(self.program.buffers[name].shape)
