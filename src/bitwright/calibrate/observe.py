@@ -136,7 +136,9 @@ class _Counter:
             NonFinite: naming the first sample, and in it the first tensor, that holds NaN or infinity.
         """
         arrays = dict(feeds)
-        arrays.update(zip(self._inner, self._session.run([self._names[t] for t in self._inner], feeds), strict=True))
+        # Where everything follows from the inputs there is nothing to run; an empty list would ask for all outputs.
+        found = self._session.run([self._names[t] for t in self._inner], feeds) if self._inner else []
+        arrays.update(zip(self._inner, found, strict=True))
         bad: list[tuple[int, str]] = []
         waiting, stuck = list(self.tallies), False
         while waiting:

@@ -343,11 +343,15 @@ class Emitter:
         half = np.where(np.broadcast_to(found.shift, bias.shape) > 0, 0.5, 0.0)
         x = self.lifted(self.centered(step.inputs[0], form.input_zero), form)
         y = self.convolve(x, scaled.astype(np.float32), (bias * factor + half).astype(np.float32), form)
-        y = self.graph.node("Floor", self.lowered(y, form))
+        self.set_real(name, self.lowered(self.rounded_down(y, found), form), F32)
+        return True
+
+    def rounded_down(self, y: str, found: ShiftDown) -> str:
+        """``clip(floor(y) + zero, lo, hi)`` of a float32 convolution."""
+        y = self.graph.node("Floor", y)
         if found.zero:
             y = self.graph.node("Add", y, self.number(found.zero, F32))
-        self.set_real(name, self.graph.node("Clip", y, self.number(found.lo, F32), self.number(found.hi, F32)), F32)
-        return True
+        return self.graph.node("Clip", y, self.number(found.lo, F32), self.number(found.hi, F32))
 
     def accumulator(self, step: Step, form: Contract) -> tuple[str, np.dtype[Any]]:
         """The exact accumulators as floats: one float32 convolution, or two of halved weights joined in float64."""

@@ -222,11 +222,14 @@ class Engine:
 
     def run(self, inputs: Mapping[str, Values]) -> dict[str, Values]:
         """Run the program on integers ``[n, ...]``; see :func:`bitwright.simulate.reference.run`."""
+        count = len(next(iter(inputs.values()))) if inputs else 1
+        if count == 0:
+            wanted = [self.program.buffers[n] for n in (self.program.buffers if self.keep else self.program.outputs)]
+            return {b.name: np.empty((0, *b.shape[1:]), b.format.dtype) for b in wanted}
         if self.program.batchable or not inputs:
             return self._run(inputs)
-        count = len(next(iter(inputs.values())))
         parts = [self._run({name: x[i : i + 1] for name, x in inputs.items()}) for i in range(count)]
-        return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]} if parts else {}
+        return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
 
     def _run(self, inputs: Mapping[str, Values]) -> dict[str, Values]:
         program = self.program

@@ -14,11 +14,14 @@ from math import prod
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bitwright.number.expr import Op
+from bitwright.number.match import ShiftDown
 from bitwright.program.forms import Contract, Map, Reduce
 from bitwright.program.program import Program, Step
 from bitwright.simulate.emit import EXACT32, F32, Emitter
+from bitwright.simulate.floors import HALF
 from bitwright.simulate.graph import GraphWriter
 from bitwright.simulate.int8_conv import window
 from bitwright.simulate.int8_sum import find_sum
@@ -49,10 +52,24 @@ def up(count: int, multiple: int) -> int:
 
 
 class FastEmitter(Emitter):
-    """Writes steps for the engine; see :class:`Emitter`."""
+    """Writes steps for the engine; see :class:`Emitter`.
 
-    def __init__(self, program: Program, graph: GraphWriter, *, int8: bool, kernels: bool = False) -> None:
+    Args:
+        program: The program.
+        graph: Where nodes go.
+        int8: Whether ``QLinearConv`` may be used.
+        kernels: Whether steps that would need several float64 nodes are left to compiled kernels.
+        late_floors: Whether floors are left out, to be put into the optimized graph; see ``simulate/floors.py``.
+
+    Attributes:
+        floors: How many were left out so far.
+    """
+
+    def __init__(
+        self, program: Program, graph: GraphWriter, *, int8: bool, kernels: bool = False, late_floors: bool = False
+    ) -> None:
         super().__init__(program, graph, int8=int8, contrib=True, kernels=kernels)
+        self.late_floors, self.floors = late_floors, 0
         self._codes: dict[str, Codes] = {}
         self._readers: dict[str, list[Step]] = {}
         for step in program.steps:
@@ -100,7 +117,9 @@ class FastEmitter(Emitter):
         depthwise = (
             form.groups > 1 and form.groups == self.buffer(step.inputs[0]).shape[1] == self.buffer(name).shape[1]
         )
-        if not form.axes or (form.groups > 1 and not depthwise):
+        if not form.axes:
+            return self.dense_int8(step, form)
+        if form.groups > 1 and not depthwise:
             return super().contract_int8(step, form)
         made = self.int8_convolution(step, form, self.weights(form), self.bias(form), form.axes)
         if made is None:
@@ -113,6 +132,33 @@ class FastEmitter(Emitter):
             made = made.widened(source.channels, self.written(name))
         self._codes[name] = Codes(made.write(self.graph, source.tensor), len(made.weights), made.limits)
         return True
+
+    def dense_int8(self, step: Step, form: Contract) -> bool:
+        """Write a dense layer as a convolution along the batch, so that it is one product of matrices."""
+        made = self.int8_convolution(step, form, self.weights(form), self.bias(form), self.spatial(form))
+        if made is None:
+            return False
+        graph, first = self.graph, self.ints(0)
+        # [n, k] is [1, n, k] with channels innermost, the order in which ONNX Runtime wants them: nothing is moved.
+        x = graph.node("Transpose", graph.node("Unsqueeze", self.raw(step.inputs[0]), first), perm=[0, 2, 1])
+        y = graph.node("Squeeze", graph.node("Transpose", made.write(graph, x), perm=[0, 2, 1]), first)
+        self._raw[step.outputs[0]] = self.limited(y, made.limits)
+        return True
+
+    def lifted(self, tensor: str, form: Contract) -> str:
+        """A dense layer's input stays ``[n, k]``."""
+        return tensor
+
+    def lowered(self, tensor: str, form: Contract) -> str:
+        """And so does its output."""
+        return tensor
+
+    def convolve(self, x: str, weights: NDArray[np.float32], bias: NDArray[np.float32] | None, form: Contract) -> str:
+        """A float32 convolution, or the product of matrices that a dense layer is."""
+        if form.axes:
+            return super().convolve(x, weights, bias, form)
+        constants = [self.graph.constant(bias)] if bias is not None else []
+        return self.graph.node("Gemm", x, self.graph.constant(weights[:, :, 0]), *constants, transB=1)
 
     def in_fours(self, name: str, codes: Codes) -> Codes:
         """Codes with a number of channels that is read quickly."""
@@ -172,6 +218,13 @@ class FastEmitter(Emitter):
             if size > wanted:
                 y = graph.node("Slice", y, self.ints(0), self.ints(wanted), self.ints(axis))
         return graph.node("Transpose", y, perm=[0, 1 + count, *range(1, 1 + count)])
+
+    def rounded_down(self, y: str, found: ShiftDown) -> str:
+        """``clip(floor(y) + zero, lo, hi)`` of a float32 convolution."""
+        if not self.late_floors or found.zero:
+            return super().rounded_down(y, found)
+        self.floors += 1
+        return self.graph.node("Clip", y, self.number(found.lo, F32), self.number(found.hi + HALF, F32))
 
     # ---------------------------------------------------------------- the rest
 
