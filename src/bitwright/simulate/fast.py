@@ -266,6 +266,8 @@ class FastEmitter(Emitter):
 
     def sum_int8(self, step: Step, form: Map) -> bool:
         """As usual, on more channels where both operands have them."""
+        if not self.int8:
+            return False  # codes would be made of floats for this step only
         names = [*step.inputs, *step.outputs]
         found_codes = [self._codes.get(n) for n in step.inputs]
         shapes = {self.buffer(n).shape for n in names}
