@@ -1,0 +1,1 @@
+"""Where accuracy is lost, why, and what would bring it back."""
