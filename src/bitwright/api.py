@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bitwright.calibrate.statistics import Statistics
     from bitwright.choosing import Trial
     from bitwright.mend.search import Mended
+    from bitwright.number.format import Format
     from bitwright.program.program import Program
     from bitwright.quantized import Quantized
     from bitwright.targets.target import Target
@@ -164,9 +165,11 @@ def quantize(
     target: str | PathLike | Target = "generic",
     *,
     scheme: str | None = None,
+    formats: Mapping[str, str | Format] | None = None,
     mend: str | None = None,
     mend_seconds: float = 300.0,
     max_drop: float | None = None,
+    checkpoint: PathLike | None = None,
     data: Any = None,
     samples: int | None = None,
     seed: int | None = None,
@@ -183,10 +186,13 @@ def quantize(
         target: A target, its name or its file.
         scheme: How ranges become formats, for weights and activations alike; None takes the target's own schemes, and
             ``"auto"`` tries the usual ones on some of the samples and takes the one whose integer outputs are best.
+        formats: Formats set by hand: tensor, ``LAYER.Weights`` or ``LAYER.Bias`` → a format or its text, such as
+            ``"int8·2^-5"``.  They must keep the target's rules; the other formats are chosen to go with them.
         mend: Repairs to apply and keep where they help: ``"auto"``, or names with options
             (``"equalize,learn-ranges{rounds=1}"``); None applies none.
         mend_seconds: Time for repairs.
         max_drop: End repairs once no more than so many answers in a hundred differ from the float network's.
+        checkpoint: A file that keeps what repairs found; a run that was broken off goes on from it.
         data: Samples for ``scheme="auto"`` and for repairs where ``calibration`` is no data itself.
         samples: How many samples to use, where data is given.
         seed: See :func:`calibrate`.
@@ -198,8 +204,10 @@ def quantize(
     Raises:
         UnsupportedOp: with ``strict``, if a layer has no integer form on the target.
         StaleCalibration: if the statistics belong to another network.
+        CalibrationError: if a format set by hand is against a rule of the target.
     """
-    from bitwright.calibrate.assign import assign
+    from bitwright.calibrate.assign import assign, settle
+    from bitwright.calibrate.given import format_text, read_given
     from bitwright.lower import lower
     from bitwright.program.prune import prune as prune_program
 
@@ -207,6 +215,7 @@ def quantize(
     chosen = target_of(target)
     collected = _calibration_for(loaded, calibration, samples=samples, seed=seed, skip_bad=skip_bad, progress=progress)
     spec = loaded.spec(chosen)
+    given = read_given(spec, chosen, formats) if formats else None
     trials: tuple[Trial, ...] = ()
     if scheme == "auto":
         source = data if data is not None else None if collected is calibration else calibration
@@ -216,22 +225,31 @@ def quantize(
         schemes = role_schemes(chosen, scheme)
     repairs: list[dict[str, Any]] = []
     if mend is None:
-        formats = assign(spec, collected.statistics, chosen, schemes.made)
-        program = lower(loaded.network, spec, formats, chosen, strict=strict)
+        assigned = assign(spec, collected.statistics, chosen, schemes.made, given=given)
+        program = lower(loaded.network, spec, assigned, chosen, strict=strict)
     else:
         source = data if data is not None else None if collected is calibration else calibration
         found = _mended(
             loaded, collected, chosen, schemes, source, repairs=mend, seconds=mend_seconds, max_drop=max_drop,
-            samples=samples, seed=seed, skip_bad=skip_bad, progress=progress,
+            samples=samples, seed=seed, skip_bad=skip_bad, checkpoint=checkpoint, progress=progress,
         )  # fmt: skip
-        spec, formats = found.spec, found.formats
-        program = lower(found.network, spec, formats, chosen, constants=found.constants, strict=strict)
+        spec, assigned, constants = found.spec, found.formats, found.constants
+        if given is not None:  # what a person says comes last; weights in another format are rounded to it anew
+            assigned = settle(spec, assigned, chosen, schemes.made, given)
+            kept = {
+                layer: w
+                for layer, w in constants.weights.items()
+                if assigned.weights[layer] == found.formats.weights[layer]
+            }
+            constants = replace(constants, weights=kept)
+        program = lower(found.network, spec, assigned, chosen, constants=constants, strict=strict)
         repairs = [{**one.to_json(), "sentence": one.sentence} for one in found.history]
     if prune:
         program, _ = prune_program(program)  # what it did is in the program's notes
     return packed(
-        loaded, collected, chosen, schemes.names, spec, program, formats, seed=seed, repairs=repairs, trials=trials
-    )
+        loaded, collected, chosen, schemes.names, spec, program, assigned, seed=seed, repairs=repairs, trials=trials,
+        given={t: f if isinstance(f, str) else format_text(f) for t, f in (formats or {}).items()},
+    )  # fmt: skip
 
 
 def _mended(
@@ -247,6 +265,7 @@ def _mended(
     samples: int | None,
     seed: int | None,
     skip_bad: bool,
+    checkpoint: PathLike | None,
     progress: Progress | None,
 ) -> Mended:
     from bitwright.mend.entry import mend_model
@@ -272,6 +291,7 @@ def _mended(
         skip_bad=skip_bad,
         time_budget_s=seconds,
         max_drop=max_drop,
+        checkpoint=None if checkpoint is None else Path(checkpoint),
         progress=report,
     )
 
@@ -375,6 +395,7 @@ def packed(
     seed: int | None = None,
     repairs: Sequence[Mapping[str, Any]] = (),
     trials: Sequence[Trial] = (),
+    given: Mapping[str, str] | None = None,
 ) -> Quantized:
     """Everything in one value: the program, the float network, the contract, the statistics and where they came from."""
     from bitwright import __version__
@@ -410,6 +431,7 @@ def packed(
             "biases": {t: str(f) for t, f in formats.biases.items()},
             "groups": dict(formats.group),
             "notes": list(formats.notes),
+            "given": dict(given or {}),
         },
         "layers": [row.to_json() for row in layer_rows(spec, program)],
         "folds": [fold.to_json() for fold in model.folds],

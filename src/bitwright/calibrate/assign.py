@@ -9,7 +9,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from bitwright.calibrate.given import Given, activation_rule
 from bitwright.calibrate.schemes.minmax import MinMax
+from bitwright.calibrate.sharing import share_formats, sources_of_group
 from bitwright.calibrate.spec import LayerSpec, NetworkSpec
 from bitwright.calibrate.statistics import Statistics
 from bitwright.calibrate.tensor_stats import TensorStats
@@ -74,75 +76,6 @@ class Formats:
         return replace(self, weights={**self.weights, layer: format})
 
 
-class Groups:
-    """Tensors that share a format: a union-find whose representative is the earliest tensor."""
-
-    def __init__(self, order: Mapping[str, int]) -> None:
-        self._parent = {name: name for name in order}
-        self._order = order
-
-    def find(self, tensor: str) -> str:
-        """The representative of ``tensor``'s group."""
-        while self._parent[tensor] != tensor:
-            self._parent[tensor] = self._parent[self._parent[tensor]]
-            tensor = self._parent[tensor]
-        return tensor
-
-    def union(self, a: str, b: str) -> None:
-        """Put two tensors into one group."""
-        first, second = sorted((self.find(a), self.find(b)), key=lambda t: self._order[t])
-        self._parent[second] = first
-
-    def members(self) -> dict[str, list[str]]:
-        """Representative → all its tensors, in order."""
-        groups: dict[str, list[str]] = {}
-        for name in self._parent:
-            groups.setdefault(self.find(name), []).append(name)
-        return groups
-
-
-def passes_format_on(spec: LayerSpec) -> bool:
-    """Whether the layer's output holds codes of its input unchanged (pooling maxima, moving elements)."""
-    return not spec.reason and spec.operator is not None and spec.operator.relation == "input"
-
-
-def share_formats(net: NetworkSpec) -> Groups:
-    """Which tensors must have one format, by the operators' nature and the target's rules."""
-    tensors = [*net.inputs, *(t for spec in net.layers for t in spec.outputs)]
-    groups = Groups({name: i for i, name in enumerate(dict.fromkeys(tensors))})
-    for spec in net.layers:
-        if spec.reason or spec.operator is None or not spec.tensors:
-            continue
-        shared = [t for t in spec.tensors if t not in net.integer]
-        if passes_format_on(spec) or (spec.rule.output == "shared" and spec.operator.relation == "own"):
-            for output in spec.outputs:
-                if shared and output not in net.integer:
-                    groups.union(shared[0], output)
-        join = spec.operator.relation == "all"
-        if spec.rule.inputs == "shared" or (join and spec.rule.inputs == "best"):
-            # "best": a tensor that nobody else reads is best produced in the output's format, with one rounding.
-            free = [
-                t for t in shared if len(net.consumers.get(t, ())) == 1 and t not in net.outputs and t not in net.inputs
-            ]
-            chosen = shared if spec.rule.inputs == "shared" else free
-            anchors = [*chosen, *(spec.outputs if join else ())]
-            for other in anchors[1:]:
-                groups.union(anchors[0], other)
-    return groups
-
-
-def sources_of_group(net: NetworkSpec, members: list[str]) -> list[str]:
-    """The members whose values are computed, not copied from another member."""
-    inside = set(members)
-    roots = []
-    for tensor in members:
-        spec = net.producer(tensor)
-        copies = spec is not None and spec.operator is not None and spec.operator.relation in ("input", "all")
-        if spec is None or not copies or not inside.issuperset(spec.tensors):
-            roots.append(tensor)
-    return roots or members[:1]
-
-
 def assign(
     net: NetworkSpec,
     statistics: Statistics,
@@ -150,6 +83,7 @@ def assign(
     schemes: RoleSchemes,
     *,
     weights: Mapping[str, Format] | None = None,
+    given: Given | None = None,
 ) -> Formats:
     """Choose every format.
 
@@ -159,9 +93,10 @@ def assign(
         target: Whose rules hold.
         schemes: How a range becomes a format.
         weights: Layer → format of its weights, where that is chosen already.
+        given: Formats that a person has set, which the others must go with.
 
     Raises:
-        CalibrationError: if a tensor has no statistics.
+        CalibrationError: if a tensor has no statistics, or a given format does not go with a rule of the target.
     """
     groups = share_formats(net)
     members = groups.members()
@@ -169,20 +104,42 @@ def assign(
     for root, tensors in members.items():
         chosen = _group_format(net, root, tensors, statistics, target, schemes)
         activations |= dict.fromkeys(tensors, chosen)
-    given = weights or {}
+    known = weights or {}
     chosen_weights = {
-        spec.name: given[spec.name] if spec.name in given else weight_format(spec, target, schemes)
+        spec.name: known[spec.name] if spec.name in known else weight_format(spec, target, schemes)
         for spec in net.layers
         if spec.is_linear and not spec.reason
     }
     group = {tensor: groups.find(tensor) for tensor in activations}
     formats = Formats(activations=activations, weights=chosen_weights, group=group)
+    return settle(net, formats, target, schemes, given)
+
+
+def settle(
+    net: NetworkSpec, formats: Formats, target: Target, schemes: RoleSchemes, given: Given | None = None
+) -> Formats:
+    """Bring formats into the limits that the target sets for several of them together, biases last.
+
+    Args:
+        net: The layers for ``target``.
+        formats: Of activations and weights.
+        target: Whose limits hold.
+        schemes: For biases with a format of their own.
+        given: Formats to lay over them first, which must stay.
+
+    Raises:
+        CalibrationError: if a limit would move a given format.
+    """
+    formats = formats if given is None else given.on(formats)
     if target.bias_source == "accumulator":
         formats = fit_biases(net, formats, target)
     if target.arithmetic.requantize == "shift":
         formats = obey_exponent_limits(net, formats)
         formats = obey_shift_limits(net, formats, target)
-    return replace(formats, biases=own_biases(net, formats, target, schemes))
+    formats = replace(formats, biases=own_biases(net, formats, target, schemes, given))
+    if given is not None:
+        given.check(formats, target)
+    return formats
 
 
 def weight_format(spec: LayerSpec, target: Target, schemes: RoleSchemes) -> Format:
@@ -246,9 +203,7 @@ def _group_format(
     if prescribed:
         return prescribed[0]
     roots = sources_of_group(net, tensors)
-    is_input = any(t in net.inputs for t in roots)
-    producers = [spec for t in roots if (spec := net.producer(t)) is not None]
-    rule = target.input if is_input or not producers else target.activation_rule(producers[0].op, **producers[0].facts)
+    rule, is_input = activation_rule(net, target, tensors)
     scheme = schemes.input if is_input else schemes.activation
     coarsest = any(
         spec.rule.shared_from == "coarsest" and set(spec.tensors) & set(tensors)
@@ -356,7 +311,9 @@ def obey_shift_limits(net: NetworkSpec, formats: Formats, target: Target) -> For
     return replace(formats, notes=(*formats.notes, *notes))
 
 
-def own_biases(net: NetworkSpec, formats: Formats, target: Target, schemes: RoleSchemes) -> dict[str, Format]:
+def own_biases(
+    net: NetworkSpec, formats: Formats, target: Target, schemes: RoleSchemes, given: Given | None = None
+) -> dict[str, Format]:
     """Formats of biases that are stored with a step of their own."""
     if target.bias_source != "own":
         return {}
@@ -366,7 +323,12 @@ def own_biases(net: NetworkSpec, formats: Formats, target: Target, schemes: Role
         if bias is None:
             continue
         rule = target.bias_rule(spec.op, **spec.facts)
-        chosen = schemes.bias.choose(TensorStats.of(bias), rule, values=np.asarray(bias))
+        set_by_hand = given is not None and spec.name in given.biases
+        chosen = (
+            formats.biases[spec.name]
+            if set_by_hand
+            else schemes.bias.choose(TensorStats.of(bias), rule, values=np.asarray(bias))
+        )
         if target.arithmetic.requantize == "shift":
             chosen = _reachable_bias(spec, chosen, formats, target)
         biases[spec.name] = chosen

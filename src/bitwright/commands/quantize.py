@@ -39,6 +39,14 @@ if TYPE_CHECKING:
     "ones on some samples and takes the one whose integer outputs are best.",
 )
 @click.option(
+    "--format",
+    "formats",
+    multiple=True,
+    metavar="TENSOR=F",
+    help="The format of a tensor, set by hand: conv1=int8·2^-5, or conv1.Weights=int8*2^-7.  Repeatable; it must keep "
+    "the target's rules.",
+)
+@click.option(
     "--mend", metavar="SPEC", help="Repairs to try and keep where the integers get better: auto, or names with options."
 )
 @click.option("--time", "seconds", metavar="T", default="5m", show_default=True, help="Time for --mend: 90s, 5m, 1h.")
@@ -58,6 +66,7 @@ def quantize(
     *,
     target: str,
     scheme: str | None,
+    formats: tuple[str, ...],
     mend: str | None,
     seconds: str,
     max_drop: float | None,
@@ -84,8 +93,13 @@ def quantize(
     output = output or options.beside(model, ".bw")
     options.check_output(output)
     chosen = target_of(target)
+    given = parse_formats(formats)
     role_schemes(chosen, scheme)  # a misspelt name is said before hours are spent
     loaded = load(model, input_spec=input_spec, shapes=options.parse_shapes(shapes))
+    if given:
+        from bitwright.calibrate.given import read_given
+
+        read_given(loaded.spec(chosen), chosen, given)
     if strict:
         from bitwright.inspection import inspect
 
@@ -98,6 +112,7 @@ def quantize(
             calibration,
             chosen,
             scheme=scheme,
+            formats=given,
             mend=mend,
             mend_seconds=budget_s,
             max_drop=max_drop,
@@ -112,6 +127,23 @@ def quantize(
         screen.emit_json(summary(q, output))
     else:
         show(q, output)
+
+
+def parse_formats(items: tuple[str, ...]) -> dict[str, str]:
+    """``TENSOR=int8·2^-5``.
+
+    Raises:
+        click.UsageError: if a text is of another form, or a tensor has two formats.
+    """
+    found: dict[str, str] = {}
+    for item in items:
+        tensor, equals, text = item.rpartition("=")
+        if not equals or not tensor or not text:
+            raise click.UsageError(f"--format {item!r} is not of the form TENSOR=FORMAT, such as conv1=int8·2^-5.")
+        if tensor in found:
+            raise click.UsageError(f"--format gives {tensor!r} twice.")
+        found[tensor] = text
+    return found
 
 
 UNITS = {"s": 1, "m": 60, "h": 3600}
@@ -160,6 +192,7 @@ def summary(q: Quantized, output: Path) -> dict[str, object]:
         "schemes": provenance["schemes"],
         "scheme_trials": provenance["scheme_trials"],
         "repairs": provenance["repairs"],
+        "formats_given": provenance["formats"]["given"],
         "calibration_samples": provenance["calibration_samples"],
         "layers": len(provenance["layers"]),
         "integer_mac_share": program.integer_mac_share,
@@ -192,6 +225,8 @@ def show(q: Quantized, output: Path) -> None:
         " of the multiply-accumulates",
         indent=2,
     )
+    for tensor, text in provenance["formats"]["given"].items():
+        screen.fact("Set by hand", f"{screen.safe(tensor)} {screen.safe(text)}", indent=2)
     trials = [t["output_sqnr_db"] for t in provenance["scheme_trials"] if t["output_sqnr_db"] is not None]
     if trials:
         chosen = f"the best of {len(trials)} tried: output SQNR {trials[0]:.1f} dB, others {min(trials):.1f} to {max(trials):.1f} dB"
