@@ -60,6 +60,7 @@ class Model:
 
 def load(
     model: Any,
+    example: Any = None,
     *,
     input_spec: PathLike | Mapping[str, Any] | InputContract | None = None,
     shapes: Mapping[str, int | Sequence[int]] | None = None,
@@ -68,7 +69,10 @@ def load(
     """Load a float network and prepare it: fold, fuse, group, with every source name kept.
 
     Args:
-        model: Path of an ONNX file, ONNX bytes, a ``ModelProto`` or an ``onnx_ir.Model``.
+        model: Path of a network (ONNX; PyTorch ``.pt2``; Keras ``.keras``, ``.h5`` or a SavedModel; TensorFlow Lite),
+            a PyTorch module or exported program, a Keras model, ONNX bytes, a ``ModelProto`` or an ``onnx_ir.Model``.
+        example: An example input, which a PyTorch module needs: a tensor or array ``[n, ...]``, a tuple of them, or a
+            mapping by argument.
         input_spec: The input contract, or its TOML file; by default ``MODEL.toml`` beside the model.
         shapes: Sizes for free dimensions other than the batch.
         name: A name for reports.
@@ -83,7 +87,7 @@ def load(
 
     if isinstance(model, Model):
         return model
-    source = read(model, name=name, shapes=shapes)
+    source = read(model, name=name, shapes=shapes, example=example)
     network, changes = prepare(source)
     if not network.inputs or not network.outputs:
         raise ModelError(f"{printable(network.name)} has no inputs or no outputs, so there is nothing to quantize.")

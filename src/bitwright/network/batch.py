@@ -130,10 +130,11 @@ def free_batch(model: ir.Model, found: Shapes, fixed: int) -> int:
             continue
         shape, target = found.shapes.get(str(node.inputs[0].name)), found.values.get(str(node.inputs[1].name))
         allowzero = node.attributes["allowzero"].as_int() if "allowzero" in node.attributes else 0
-        if not shape or target is None or target.size < 1 or allowzero:
+        if not shape or target is None or target.size < 1 or (allowzero and not target.all()):
             continue
         if shape[0] != fixed or int(target[0]) != fixed:
             continue
+        node.attributes.pop("allowzero", None)  # PyTorch's exporter sets it everywhere, with no zero to allow
         array = np.array(target, np.int64)
         array[0] = 0
         base = name = f"{node.name}.shape"

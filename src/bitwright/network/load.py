@@ -1,16 +1,17 @@
-"""Loading: any ONNX file of opset 7 or later becomes a :class:`Network` in one normal form."""
+"""Loading: any ONNX file of opset 7 or later, and what the front ends turn into ONNX, becomes a :class:`Network`."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bitwright.errors import BadModelFile, BitwrightError, ModelError, printable
 from bitwright.network.batch import bind_inputs, free_batch, is_batchable, with_batch
 from bitwright.network.branches import inline_branches
 from bitwright.network.floats import check_finite, to_float32
+from bitwright.network.frontends.registry import Found, read_other
 from bitwright.network.marks import check_metadata, restored
 from bitwright.network.names import name_nodes
 from bitwright.network.network import Network
@@ -20,39 +21,45 @@ from bitwright.network.reading import check_external, read_bytes, read_file, rea
 from bitwright.network.shapes import Shape, Shapes, infer_shapes
 
 if TYPE_CHECKING:
-    import onnx
     import onnx_ir as ir
 
 
 def load(
-    model: str | os.PathLike[str] | bytes | onnx.ModelProto | ir.Model,
+    model: Any,
     *,
     name: str | None = None,
     shapes: Mapping[str, int | Sequence[int]] | None = None,
+    example: Any = None,
 ) -> Network:
-    """Read a float network; nothing in it is executed and no more memory is used than its graph needs.
+    """Read a network; nothing in it is executed and no more memory is used than its graph needs.
 
     The network has opset 18 or later, explicit pads, float32 numbers and unique node names; the batch is 1 for shapes
     and stays free for running where the graph allows it.  Nodes are not folded: see
     :func:`bitwright.passes.prepare`.
 
     Args:
-        model: A path (external data beside it is memory-mapped), ONNX bytes, a ``ModelProto`` or an
-            ``onnx_ir.Model``; the given object is not changed.
+        model: A path (of ONNX, whose external data beside it is memory-mapped, or a file or folder of another
+            framework: see :mod:`bitwright.network.frontends.registry`), ONNX bytes, a ``ModelProto``, an
+            ``onnx_ir.Model``, a PyTorch module or exported program, or a Keras model; the given object is not changed.
         name: A name for reports; by default the file's name without extension.
         shapes: Sizes for free dimensions: input name → shape, or dimension name → size.
+        example: An example input, which a PyTorch module needs.
 
     Raises:
-        BadModelFile: if the file is missing, damaged or no ONNX, or its external data is missing or out of bounds.
+        BadModelFile: if the file is missing, damaged or of another kind, or external data is missing or out of bounds.
+        ToolMissing: if the package that reads it is not installed.
         UnknownShape: if a dimension other than the batch is free and not in ``shapes``.
         ModelError: if the network has control flow that does not vanish, or nodes without a modern equal.
         NonFinite: if a weight is NaN or infinite.
     """
     import onnx_ir as ir
 
-    path: Path | None = None
-    if isinstance(model, (str, os.PathLike)):
-        path = Path(model)
+    path = Path(model) if isinstance(model, (str, os.PathLike)) else None
+    found = _other(model, example)
+    if found is not None:
+        where = str(path) if path is not None else name or f"the given {type(model).__name__}"
+        read = found.model
+    elif path is not None:
         where = str(path)
         read = read_file(path)
     elif isinstance(model, (bytes, bytearray, memoryview)):
@@ -67,11 +74,13 @@ def load(
         read = read_proto(model, where=where)
     else:
         raise ModelError(
-            f"A model must be a path, ONNX bytes, an onnx.ModelProto or an onnx_ir.Model, not {type(model).__name__}."
+            "A model must be a path, ONNX bytes, an onnx.ModelProto, an onnx_ir.Model, a PyTorch module or a Keras model, "
+            f"not {type(model).__name__}."
         )
-    label = name or (path.stem if path is not None else read.graph.name or "network")
+    own = found.name if found is not None else read.graph.name
+    label = name or (path.stem if path is not None else own or "network")
     try:
-        return _load(read, label, path, where, shapes)
+        return _load(read, label, path, where, shapes, found)
     except BitwrightError:
         raise
     except Exception as error:
@@ -80,6 +89,20 @@ def load(
             f"{printable(where)} cannot be understood: {type(error).__name__}: {printable(error, 300)}. Export it again; if other "
             "programs read it, please report it with the file.",
             path=where,
+        ) from error
+
+
+def _other(model: Any, example: Any) -> Found | None:
+    """What a front end other than ONNX's makes of ``model``; what nobody foresaw is an error about the file."""
+    try:
+        return read_other(model, example)
+    except BitwrightError:
+        raise
+    except Exception as error:
+        raise BadModelFile(
+            f"{printable(model)} cannot be understood: {type(error).__name__}: {printable(error, 300)}. Save it again; if "
+            "other programs read it, please report it with the file.",
+            path=str(model) if isinstance(model, (str, os.PathLike)) else "",
         ) from error
 
 
@@ -95,7 +118,12 @@ def _check_tensors(model: ir.Model, where: str) -> None:
 
 
 def _load(
-    model: ir.Model, name: str, path: Path | None, where: str, shapes: Mapping[str, int | Sequence[int]] | None
+    model: ir.Model,
+    name: str,
+    path: Path | None,
+    where: str,
+    shapes: Mapping[str, int | Sequence[int]] | None,
+    other: Found | None,
 ) -> Network:
     from onnx_ir.passes import common
 
@@ -104,7 +132,7 @@ def _load(
     check_metadata(model)
     name_nodes(model)
     _detach_initializers(model)
-    notes = list(to_float32(model))
+    notes = [*(other.notes if other is not None else ()), *to_float32(model)]
     check_finite(model)
     inputs, fixed = bind_inputs(model, shapes, where)
     found = _infer(model, inputs, where)
