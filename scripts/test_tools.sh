@@ -12,6 +12,9 @@ need arm-none-eabi-gcc "gcc-arm-none-eabi libnewlib-arm-none-eabi"
 need riscv64-unknown-elf-gcc gcc-riscv64-unknown-elf
 need qemu-system-arm qemu-system-arm
 need qemu-system-riscv32 qemu-system-misc
+# ... and for computers with Arm processors.
+need aarch64-linux-gnu-gcc "gcc-aarch64-linux-gnu libc6-dev-arm64-cross"
+need qemu-aarch64 qemu-user
 [ -n "$missing" ] || exit 0
 
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null 2>&1; then

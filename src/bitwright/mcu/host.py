@@ -177,6 +177,7 @@ def run_steps(
     *,
     cc: str | None = None,
     flags: Sequence[str] = OPTIMIZE,
+    runner: Sequence[str] = (),
 ) -> tuple[list[dict[str, Values]], float, str]:
     """What every step of the compiled network computes.
 
@@ -186,6 +187,7 @@ def run_steps(
         inputs: Input buffer → integers ``[n, ...]``.
         cc: Compiler.
         flags: Its options.
+        runner: Put before the program's path, for a program of another kind of machine.
 
     Returns:
         For each sample buffer → integers; seconds per sample; the compiler.
@@ -205,7 +207,7 @@ def run_steps(
                     file.write(np.asarray(tree.layouts[name].stored(sample), buffer.format.dtype).tobytes())
         start = perf_counter()
         done = subprocess.run(
-            [executable, source, target], capture_output=True, text=True, check=False, timeout=TIMEOUT_S
+            [*runner, executable, source, target], capture_output=True, text=True, check=False, timeout=TIMEOUT_S
         )
         seconds = (perf_counter() - start) / max(count, 1)
         if done.returncode:
@@ -233,6 +235,7 @@ def check(
     *,
     cc: str | None = None,
     flags: Sequence[str] = OPTIMIZE,
+    runner: Sequence[str] = (),
 ) -> Checked:
     """Compare every integer that every step computes with the reference.
 
@@ -242,11 +245,12 @@ def check(
         inputs: Input buffer → integers ``[n, ...]``.
         cc: Compiler.
         flags: Its options; ``SANITIZE`` looks for undefined behavior too.
+        runner: Put before the program's path, for a program of another kind of machine.
 
     Raises:
         Mismatch: with the step, the place and both values.
     """
-    found, seconds, used = run_steps(tree, program, inputs, cc=cc, flags=flags)
+    found, seconds, used = run_steps(tree, program, inputs, cc=cc, flags=flags, runner=runner)
     values = 0
     for i, sample in enumerate(found):
         one = {name: np.asarray(x)[i : i + 1] for name, x in inputs.items()}

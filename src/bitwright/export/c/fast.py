@@ -11,6 +11,8 @@ from bitwright.export.c.requant import Requant, recognize
 from bitwright.export.c.scene import Scene
 from bitwright.mcu.arm import dsp, mve
 from bitwright.mcu.arm.dsp import Fast
+from bitwright.mcu.cpu import kernels as cpu
+from bitwright.mcu.cpu.kernels import VectorFast
 from bitwright.number.expr import Expr, Op
 from bitwright.program.forms import Contract
 from bitwright.program.program import Step
@@ -26,7 +28,7 @@ class FastCall:
         geometry: The last fields of ``bw_conv_t``.
     """
 
-    fast: Fast
+    fast: Fast | VectorFast
     in_zero: int
     geometry: tuple[str, ...]
 
@@ -79,7 +81,7 @@ def fast_contract(scene: Scene, step: Step, core: str | None) -> FastCall | None
         dilations=(rows.dilation, columns.dilation),
         before=(rows.before, columns.before),
     )
-    fast = mve.choose(core, layer) or dsp.choose(core, layer)
+    fast = mve.choose(core, layer) or dsp.choose(core, layer) or cpu.choose(core, layer)
     return None if fast is None else FastCall(fast, form.input_zero, tuple(geometry.fields(form.groups)))
 
 

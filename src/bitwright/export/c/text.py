@@ -12,7 +12,9 @@ from bitwright.export.c import interface, project, selftest
 from bitwright.export.c.emitter import Emitter
 from bitwright.export.c.names import comment, string
 from bitwright.mcu import runtime
-from bitwright.mcu.arm import dsp, kernels, sums
+from bitwright.mcu.arm import kernels, sums
+from bitwright.mcu.arm.dsp import Fast
+from bitwright.mcu.cpu.kernels import VectorFast
 from bitwright.number.render import C_PRELUDE
 
 Values = NDArray[np.integer[Any]]
@@ -137,7 +139,7 @@ def kernel_header(e: Emitter) -> str:
 
 def uses_float32(e: Emitter) -> bool:
     """Whether a kernel requantizes in single precision."""
-    return any(i.scale.startswith("float32") for i in e.instances)
+    return any(i.scale.startswith("float32") for i in e.instances) or kernels.uses_float32(fast_kernels(e))
 
 
 def kernel_source(e: Emitter) -> str:
@@ -149,7 +151,7 @@ def kernel_source(e: Emitter) -> str:
     return "\n".join([*parts, ""])
 
 
-def fast_kernels(e: Emitter) -> list[dsp.Fast]:
+def fast_kernels(e: Emitter) -> list[Fast | VectorFast]:
     """The kernels for a core that are used."""
     return [call.fast for call in e.fast.values()]
 
