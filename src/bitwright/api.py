@@ -115,6 +115,7 @@ def calibrate(
     skip_bad: bool = False,
     progress: Progress | None = None,
     checkpoint: PathLike | None = None,
+    watch: Callable[[Statistics], None] | None = None,
 ) -> Calibration:
     """Run the float network over data and collect the range and bit histogram of every tensor, in one pass.
 
@@ -126,6 +127,7 @@ def calibrate(
         skip_bad: Leave out samples that cannot be read instead of stopping at the first.
         progress: Called with (samples done, samples in all or None, what is going on).
         checkpoint: A file that keeps what was collected; a run that was killed goes on from it.
+        watch: Called now and then with the statistics so far, for a screen that fills in.
 
     Raises:
         DataError: if samples cannot be used.
@@ -145,6 +147,7 @@ def calibrate(
         source,
         progress=report if progress is not None else None,
         checkpoint=None if checkpoint is None else Path(checkpoint),
+        watch=watch,
     )
     notes = (*loaded.notes, *source.notes)
     if statistics.partial:

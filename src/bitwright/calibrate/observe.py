@@ -39,7 +39,13 @@ LARGEST_BATCH = 64
 MEMORY_BYTES = 512 << 20
 CHECKPOINT_SECONDS = 5.0
 
+WATCH_SECONDS = 0.4
+"""Between two looks at what was counted so far."""
+WATCH_SHARE = 8
+"""Looking may take one part in so many of the time."""
+
 Progress = Callable[[int, int | None], None]
+Watch = Callable[[Statistics], None]
 
 
 class Batches(Protocol):
@@ -202,6 +208,7 @@ def observe(
     progress: Progress | None = None,
     checkpoint: Path | None = None,
     workers: int | None = None,
+    watch: Watch | None = None,
 ) -> Statistics:
     """The statistics of ``net`` over all samples of ``source``.
 
@@ -216,6 +223,7 @@ def observe(
             network, samples and plan, the run goes on from it and ends with the same statistics as an unbroken one.
             It is removed at the end of a whole run and kept after an interrupted one.
         workers: Batches under way at once; one per core by default.
+        watch: Called now and then with what was counted so far.
 
     Raises:
         NonFinite: if a sample, an activation or a weight holds NaN or infinity.
@@ -227,7 +235,7 @@ def observe(
         made = plan(net, channels=channels, histograms=channels)
     base = Statistics(net.fingerprint, (source.fingerprint,) if source.fingerprint else (), **constant_statistics(net))
     start = _resumed(checkpoint, base, made)
-    run = _Run(net, made, base, start, checkpoint, cores() if workers is None else workers, progress)
+    run = _Run(net, made, base, start, checkpoint, cores() if workers is None else workers, progress, watch)
     total = getattr(source, "length", None)
     result = run.over(source.batches(made.size), total)
     if not result.samples:
@@ -249,9 +257,11 @@ class _Run:
         checkpoint: Path | None,
         workers: int,
         progress: Progress | None,
+        watch: Watch | None,
     ) -> None:
         self._net, self._plan, self._base, self._start = net, made, base, start
-        self._checkpoint, self._progress = checkpoint, progress
+        self._checkpoint, self._progress, self._watch = checkpoint, progress, watch
+        self._next_look = time.monotonic()
         per_batch = 4 * made.size * sum(int(np.prod(net.shape(t))) for t in made.exposed)
         self._workers = max(1, min(workers, MEMORY_BYTES // max(per_batch, 1)))
         # Where memory allows few batches at once, each may use the cores that are left.
@@ -272,12 +282,15 @@ class _Run:
                         continue
                     pending.add(pool.submit(self._counter.run, self._counter.feeds(batch), batch.indices))
                     while len(pending) > self._workers:
-                        pending = self._collect(pending, total, all_of_them=False)
+                        self._collect(pending, total, all_of_them=False)
                     if self._checkpoint and time.monotonic() - saved > CHECKPOINT_SECONDS:
-                        pending = self._collect(pending, total, all_of_them=True)
+                        self._collect(pending, total, all_of_them=True)
                         self._save()
                         saved = time.monotonic()
-                pending = self._collect(pending, total, all_of_them=True)
+                    if self._watch is not None and time.monotonic() >= self._next_look and self.done:
+                        self._collect(pending, total, all_of_them=True)
+                        self._look(self._watch)
+                self._collect(pending, total, all_of_them=True)
             except KeyboardInterrupt:
                 self._collect(pending, total, all_of_them=True)
                 partial = True
@@ -289,18 +302,20 @@ class _Run:
                 self._checkpoint.unlink(missing_ok=True)
         return result
 
-    def _collect(self, pending: set[Future[int]], total: int | None, *, all_of_them: bool) -> set[Future[int]]:
-        """Wait for one batch, or for all; a failure is raised once every batch before it is known to be fine."""
-        finished, rest = wait(pending, return_when="ALL_COMPLETED" if all_of_them else FIRST_COMPLETED)
+    def _collect(self, pending: set[Future[int]], total: int | None, *, all_of_them: bool) -> None:
+        """Wait for one batch, or for all; a failure is raised once every batch before it is known to be fine.
+
+        What was counted leaves ``pending`` before anybody is told: who stops the run there must not count it again.
+        """
+        finished, _ = wait(pending, return_when="ALL_COMPLETED" if all_of_them else FIRST_COMPLETED)
         if any(future.exception() for future in finished):
-            finished, rest = wait(pending)
+            finished, _ = wait(pending)
             errors = [error for future in finished if (error := future.exception())]
             raise min(errors, key=_sample_of)
-        for future in finished:
-            self.done += future.result()
+        pending -= finished
+        self.done += sum(future.result() for future in finished)
         if self._progress and finished:
             self._progress(self.done, total)
-        return set(rest)
 
     def value(self) -> Statistics:
         """Everything counted, derived tensors included."""
@@ -309,6 +324,13 @@ class _Run:
             counted = {t: self._start.activations[t] + stats for t, stats in counted.items()}
         activations = derived(self._net, self._plan.tensors, counted)
         return replace(self._base, samples=self.done, activations=activations)
+
+    def _look(self, watch: Watch) -> None:
+        """Show what was counted; the longer that takes, the rarer it is done."""
+        start = time.monotonic()
+        watch(replace(self.value(), partial=True))
+        end = time.monotonic()
+        self._next_look = end + max(WATCH_SECONDS, WATCH_SHARE * (end - start))
 
     def _save(self) -> None:
         assert self._checkpoint is not None

@@ -268,3 +268,34 @@ def test_kill_9_and_again_gives_what_an_unbroken_run_gives(net: Network, tmp_pat
     whole = observe(net, source, small(net), checkpoint=saved, progress=lambda done, _: seen.append(done))
     assert min(seen) > left.samples
     assert whole == observe(net, Samples(x), small(net))
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_run_that_its_listener_stops_counts_every_sample_once(net: Network, workers: int) -> None:
+    """The progress function may end the run, as a cancel button does; what it was told is what is kept."""
+    x, told = images(200), list[int]()
+
+    def stop(done: int, total: int | None) -> None:
+        told.append(done)
+        if len(told) == 3:
+            raise KeyboardInterrupt
+
+    cut = observe(net, Samples(x), small(net), progress=stop, workers=workers)
+    assert cut.partial
+    assert cut.samples == told[-1] < 200
+    whole = observe(net, Samples(x[: cut.samples]), small(net))
+    assert {t: s.count for t, s in cut.activations.items()} == {t: s.count for t, s in whole.activations.items()}
+    assert cut.activations == whole.activations
+
+
+def test_watching_shows_whole_batches_and_changes_nothing(net: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bitwright.calibrate.observe.WATCH_SECONDS", 0.0)
+    monkeypatch.setattr("bitwright.calibrate.observe.WATCH_SHARE", 0)
+    x, seen = images(200), list[Statistics]()
+    result = observe(net, Samples(x), small(net), watch=seen.append)
+    assert len(seen) > 2
+    assert all(one.partial for one in seen)
+    assert [one.samples for one in seen] == sorted(one.samples for one in seen)
+    for one in seen:
+        assert one.activations == observe(net, Samples(x[: one.samples]), small(net)).activations
+    assert result == observe(net, Samples(x), small(net))
