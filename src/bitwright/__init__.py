@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from bitwright import errors
     from bitwright.api import Calibration, Model, calibrate, load, quantize, validate
     from bitwright.comparing import compare
+    from bitwright.deploying import deploy
     from bitwright.detailing import details
     from bitwright.inspection import inspect
     from bitwright.quantized import Quantized
@@ -30,6 +31,7 @@ __all__ = [
     "__version__",
     "calibrate",
     "compare",
+    "deploy",
     "details",
     "errors",
     "inspect",
@@ -48,6 +50,7 @@ _HOMES = {
     "Target": "targets.target",
     "calibrate": "api",
     "compare": "comparing",
+    "deploy": "deploying",
     "details": "detailing",
     "inspect": "inspection",
     "list_targets": "targets.target",

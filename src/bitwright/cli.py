@@ -16,7 +16,7 @@ import click
 from bitwright import __version__
 
 # In the order in which they are used.
-COMMANDS = ("inspect", "calibrate", "quantize", "validate", "details", "compare", "export", "targets", "demo")
+COMMANDS = ("inspect", "calibrate", "quantize", "validate", "details", "compare", "export", "deploy", "targets", "demo")
 
 
 class Commands(click.Group):

@@ -1,48 +1,60 @@
-"""From a program to a measurement on a board, in one call."""
+"""From a quantized network to a measurement on a board, in one call."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.data.contract import InputContract
-from bitwright.export.c.writer import random_samples, write
-from bitwright.mcu.board import load_board
-from bitwright.mcu.firmware import STACK_BYTES, Which
-from bitwright.mcu.qemu import Measured, measure
+from bitwright.boards.board import Job
+from bitwright.boards.registry import find_board
+from bitwright.measured import Measured
 from bitwright.program.program import Program
 from bitwright.program.prune import prune as pruned
 
+if TYPE_CHECKING:
+    from bitwright.quantized import Quantized
+
+Progress = Callable[[int, int | None, str], None]
 SAMPLES = 2
 
 
 def deploy(
-    program: Program,
-    board: str | Path,
+    quantized: Quantized | Program | str | os.PathLike[str],
+    board: str | os.PathLike[str],
     *,
+    data: Any = None,
+    samples: int = SAMPLES,
     inputs: Mapping[str, NDArray[np.integer[Any]]] | None = None,
-    which: Which = "gcc",
+    core: str | None = None,
+    kernels: str | None = None,
+    compiler: str | None = None,
+    config: str | None = None,
+    clock_mhz: float | None = None,
     prune: bool = True,
-    portable: bool = False,
-    contract: InputContract | None = None,
-    directory: str | Path | None = None,
+    directory: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
 ) -> Measured:
-    """Write a program as C for a board, build it, run it there, compare every integer and count instructions.
+    """Build a network for a board, run it there, compare every integer of every step, and count what it costs.
 
     Args:
-        program: An integer program without float islands.
-        board: Name of a board, or a board file.
-        inputs: Input buffer → integers ``[n, ...]``; two random samples by default.
-        which: ``gcc`` or ``zig``.
+        quantized: A quantized network, its ``.bw`` file, or an integer program, without float islands.
+        board: Name of a board (``host``, ``qemu:mps2-an386``, ``serial:/dev/ttyACM0``), or a board file.
+        data: Samples to run; random numbers over the range of the input by default, always the same.
+        samples: How many.
+        inputs: Input buffer → integers ``[n, ...]``, in place of both.
+        core: The core that kernels are chosen for, ``"portable"`` for none; the board's own by default.
+        kernels: Whose kernels; bitwright's own by default.
+        compiler: ``gcc`` or ``zig``; gcc where it is installed by default.  On this machine the command of a compiler.
+        config: Configuration of a processor that is made for the network, for boards that have one.
+        clock_mhz: Clock of the device, for frames per second; a usual one by default.
         prune: Take out channels that are constant, which changes no output.
-        portable: Use no kernels for the board's core.
-        contract: The input contract, for the function that takes pixels.
-        directory: Where to leave the C files; a folder that is deleted by default.
+        directory: Where to leave the files; a folder that is deleted by default.
+        progress: Called with (done, in all or None, what is going on).
 
     Raises:
         UnknownTarget: there is no such board; the nearest are named.
@@ -50,19 +62,81 @@ def deploy(
         UnsupportedOp: a layer is a float island.
         DoesNotFit: the board has too little memory, and where.
     """
-    chosen = load_board(board)
-    small = pruned(program)[0] if prune else program
+    found = find_board(board)
+    job = job_of(
+        quantized, core=core, kernels=kernels, compiler=compiler, config=config, clock_mhz=clock_mhz, prune=prune,
+        directory=directory, progress=progress,
+    )  # fmt: skip
     if inputs is None:
-        samples = random_samples(small, SAMPLES)
-        inputs = {name: np.concatenate([s[name] for s in samples]) for name in small.inputs}
-    given = sum(small.buffers[name].size_bytes for name in (*small.inputs, *small.outputs))
-    with tempfile.TemporaryDirectory() as folder:
-        tree = write(
-            small,
-            folder if directory is None else directory,
-            core=None if portable else chosen.core,
-            contract=contract,
-            flash_bytes=chosen.flash.bytes,
-            ram_bytes=chosen.ram.bytes - STACK_BYTES - 8192 - given,
-        )
-        return measure(tree, small, chosen, inputs, which=which)
+        inputs = random_inputs(job.program, samples) if data is None else read_inputs(quantized, data, samples)
+    return found.measure(job, inputs)
+
+
+def job_of(
+    quantized: Quantized | Program | str | os.PathLike[str],
+    *,
+    core: str | None = None,
+    kernels: str | None = None,
+    compiler: str | None = None,
+    config: str | None = None,
+    clock_mhz: float | None = None,
+    prune: bool = True,
+    directory: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> Job:
+    """What is to be done, with the network read and pruned; arguments as for :func:`deploy`.
+
+    Raises:
+        UnknownTarget: there is no such core.
+    """
+    from bitwright.mcu.microcontrollers import find_core
+    from bitwright.quantized import open_quantized
+
+    if core not in (None, "portable"):
+        find_core(str(core))
+    if isinstance(quantized, Program):
+        program, contract = quantized, None
+    else:
+        q = open_quantized(quantized)
+        program, contract = q.program, q.contract
+    return Job(
+        program=pruned(program)[0] if prune else program,
+        contract=contract,
+        core=core,
+        kernels=kernels,
+        compiler=compiler,
+        config=config,
+        clock_mhz=clock_mhz,
+        directory=None if directory is None else Path(directory),
+        progress=progress,
+    )
+
+
+def random_inputs(program: Program, count: int, seed: int = 0) -> dict[str, NDArray[np.integer[Any]]]:
+    """Samples that use the whole range of the input formats, the same every time."""
+    from bitwright.export.c.writer import random_samples
+
+    found = random_samples(program, count, seed)
+    return {name: np.concatenate([sample[name] for sample in found]) for name in program.inputs}
+
+
+def read_inputs(
+    quantized: Quantized | Program | str | os.PathLike[str], data: Any, count: int
+) -> dict[str, NDArray[np.integer[Any]]]:
+    """Samples of a source as the integers of the inputs.
+
+    Raises:
+        DataError: samples cannot be used, or there are none.
+    """
+    from bitwright.errors import NoData
+    from bitwright.model import open_samples
+    from bitwright.quantized import open_quantized
+
+    if isinstance(quantized, Program):
+        raise NoData("An integer program has no input contract: give inputs, or the quantized network.")
+    q = open_quantized(quantized)
+    source = open_samples(q.network, q.contract, data, samples=count)
+    parts = [q.integers(b.x if isinstance(b.x, dict) else {q.input_tensors[0]: b.x}) for b in source.batches(count)]
+    if not parts:
+        raise NoData("The source holds no samples.")
+    return {name: np.concatenate([part[name] for part in parts]) for name in q.program.inputs}

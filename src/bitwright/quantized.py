@@ -21,6 +21,7 @@ from bitwright.simulate.inputs import dequantize_output, quantize_input
 if TYPE_CHECKING:
     from bitwright.calibrate.statistics import Statistics
     from bitwright.data.contract import InputContract
+    from bitwright.measured import Measured
     from bitwright.network.network import Network
     from bitwright.targets.target import Target
 
@@ -132,6 +133,30 @@ class Quantized:
 
         return statistics_from_bytes(self.artefact.calibration)
 
+    @cached_property
+    def lowered_network(self) -> Network:
+        """The float network that the integers were written from: the prepared one, or as repairs rewrote it.
+
+        Both compute the same function; their tensors and weights may differ by factors.
+
+        Raises:
+            ModelError: as for :attr:`network`.
+        """
+        if self.artefact.rewritten is None:
+            return self.network
+        from bitwright.network.load import load
+
+        return load(self.artefact.rewritten, name=self.name)
+
+    @cached_property
+    def lowered_statistics(self) -> Statistics | None:
+        """The statistics of :attr:`lowered_network`, if the file carries them."""
+        if self.artefact.recalibration is None:
+            return self.statistics
+        from bitwright.calibrate.file import statistics_from_bytes
+
+        return statistics_from_bytes(self.artefact.recalibration)
+
     @property
     def learnable_float_bytes(self) -> int:
         """Bytes of the float network's weights and biases in float32, pruned channels included."""
@@ -189,6 +214,12 @@ class Quantized:
         """Compare every integer of every buffer between the fast engine and the reference, for inputs ``x``."""
         inputs = self.integers(x)
         return compare(self.program, inputs, self._keeping_engine.run(inputs))
+
+    def deploy(self, board: str | os.PathLike[str], **options: Any) -> Measured:
+        """Build it for a board, run it there, compare every integer and count; see :func:`bitwright.deploy`."""
+        from bitwright import deploy
+
+        return deploy(self, board, **options)
 
     def _repr_html_(self) -> str:
         from html import escape

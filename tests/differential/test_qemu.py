@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bitwright.deploying import deploy
-from bitwright.errors import DoesNotFit, Mismatch, ToolMissing, UnknownTarget
+from bitwright.errors import DoesNotFit, ToolMissing, UnknownTarget
 from bitwright.export.c.writer import Exported, random_samples, write
 from bitwright.mcu import host
 from bitwright.mcu.board import list_boards, load_board
@@ -50,8 +50,8 @@ def test_random_layers_on_every_board(board: str, seed: int, tmp_path: Path) -> 
     program, chosen = random_layers(seed, LAYERS), load_board(board)
     tree = write(program, tmp_path, core=chosen.core)
     measured = measure(tree, program, chosen, inputs_of(program))
-    measured.require_equal()
-    assert measured.outputs_checked == 2 * sum(program.buffers[s.outputs[0]].size for s in program.steps)
+    assert measured.mismatches == 0, measured.first
+    assert measured.checked == 2 * sum(program.buffers[s.outputs[0]].size for s in program.steps)
     assert any(k.startswith("bw_dsp_") for k in kernels_of(tree)) == (chosen.core not in ("cortex-m3", "rv32imc"))
 
 
@@ -64,8 +64,7 @@ def test_a_changed_constant_is_seen(tmp_path: Path) -> None:
     weights.write_text(f"{head}{brace}{(int(first) + 70000) % (1 << 32)}{comma}{others}")
     measured = measure(tree, program, board, inputs_of(program))
     assert measured.mismatches > 0
-    with pytest.raises(Mismatch, match="instead of"):
-        measured.require_equal()
+    assert "instead of" in measured.first
 
 
 @pytest.mark.parametrize(("network", "board"), [(n, b) for n, boards in BUDGETS.items() for b in boards])
@@ -73,10 +72,11 @@ def test_networks_stay_within_their_instructions(network: str, board: str) -> No
     program = quantized(network, "mcu-cmsis-nn")
     measured = deploy(program, f"qemu:{board}", inputs=inputs_of(program))
     measured.require_equal()
-    assert measured.instructions <= BUDGETS[network][board] * TOLERANCE
-    assert sum(row.instructions for row in measured.layers) == pytest.approx(measured.instructions, rel=0.2)
+    assert measured.cost.unit == "instructions"
+    assert measured.count <= BUDGETS[network][board] * TOLERANCE
+    assert sum(row.count for row in measured.layers) == pytest.approx(measured.count, rel=0.2)
     again = deploy(program, f"qemu:{board}", inputs=inputs_of(program))
-    assert again.instructions == pytest.approx(measured.instructions, abs=2)  # two ticks of the timer
+    assert again.count == pytest.approx(measured.count, abs=2)  # two ticks of the timer
 
 
 def test_sums_run_on_kernels(tmp_path: Path) -> None:

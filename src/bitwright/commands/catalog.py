@@ -34,6 +34,17 @@ def target_titles() -> dict[str, str]:
     return {f.stem: str(tomllib.loads(f.read_text("utf-8")).get("title", "")) for f in files if f.stem != "base"}
 
 
+def board_titles() -> dict[str, str]:
+    """Board → what it is, of all boards for generated C that come with bitwright."""
+    files = sorted((PACKAGE / "mcu" / "boards").glob("*.toml"))
+    emulated = {f"qemu:{f.stem}": str(tomllib.loads(f.read_text("utf-8"))["summary"]) for f in files}
+    return {
+        "host": "This machine, with its own C compiler",
+        **emulated,
+        "serial:PORT": "A real board that runs the generated serial program; PORT may end in @BAUD",
+    }
+
+
 def listing(entries: dict[str, str], title: str) -> str:
     """Entries for the end of a help text, in a block that click does not wrap."""
     width = max(map(len, entries))

@@ -40,6 +40,48 @@ def samples(function: F) -> F:
     return function
 
 
+def board(*, required: bool = False) -> Callable[[F], F]:
+    """``--board``."""
+    return click.option(
+        "--board",
+        metavar="B",
+        required=required,
+        help="Where to run: host, qemu:…, serial:PORT, or a board's .toml file.",
+    )
+
+
+def core(function: F) -> F:
+    """``--core``."""
+    return click.option(
+        "--core",
+        metavar="CORE",
+        help="The core that kernels are chosen for, as gcc spells it (cortex-m4, rv32imc), or portable.",
+    )(function)
+
+
+def clock(function: F) -> F:
+    """``--clock``."""
+    return click.option(
+        "--clock",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="MHZ",
+        help="Clock of the device, for frames per second; by default a usual one.",
+    )(function)
+
+
+def layers(function: F) -> F:
+    """``--layers``."""
+    return click.option(
+        "--layers",
+        "most",
+        type=click.IntRange(min=0),
+        default=30,
+        show_default=True,
+        metavar="N",
+        help="Show the N layers that cost most; 0 shows all.",
+    )(function)
+
+
 def network(function: F) -> F:
     """``--input-spec`` and ``--shape``."""
     for option in (

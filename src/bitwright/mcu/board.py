@@ -5,7 +5,6 @@ A board is a file, ``boards/NAME.toml``; nothing else names one.
 
 from __future__ import annotations
 
-import difflib
 import os
 import tomllib
 from dataclasses import dataclass
@@ -131,30 +130,37 @@ def list_boards() -> tuple[str, ...]:
 def load_board(name_or_path: str | os.PathLike[str]) -> Board:
     """A board by name, or from a ``.toml`` file of your own.
 
+    The series may be left out, or be another one of the maker's: ``qemu:an386``, ``qemu:mps2-an547``.
+
     Raises:
-        UnknownTarget: no board has this name; the nearest are named.
+        UnknownTarget: no board has this name.
         BadTargetFile: the file is missing, damaged, or says something impossible.
     """
     text = os.fspath(name_or_path)
     if text.endswith(".toml"):
         return _read(Path(text))
-    known = list_boards()
-    if text not in known:
-        # People leave out "qemu:" and "mps2-"; what is left is short, so compare every part of the names.
-        parts = {part: name for name in known for part in (name, name[5:], name.rsplit("-", 1)[-1], load_core(name))}
-        close = list(dict.fromkeys(parts[p] for p in difflib.get_close_matches(text.lower(), parts, n=3, cutoff=0.5)))
-        did_you_mean = f" Did you mean {' or '.join(close)}?" if close else ""
+    name = full_name(text)
+    if name is None:
         raise UnknownTarget(
-            f'There is no board called "{printable(text, 60)}".{did_you_mean} The boards are host, '
-            f"{', '.join(known)}; for a board of your own give its file, ending in .toml.",
-            nearest=close,
+            f'There is no board called "{printable(text, 60)}". The boards are {", ".join(list_boards())}.'
         )
-    return _read(FOLDER / f"{text.removeprefix('qemu:')}.toml")
+    return _read(FOLDER / f"{name.removeprefix('qemu:')}.toml")
 
 
-def load_core(name: str) -> str:
-    """The core of a board that comes with the package."""
-    return _read(FOLDER / f"{name.removeprefix('qemu:')}.toml").core
+def full_name(text: str) -> str | None:
+    """The board that ``text`` names, whole or without its series; None if there is none, or several."""
+    known = list_boards()
+    if text in known:
+        return text
+    family, _, short = text.partition(":")
+    word = short.removeprefix("mps2-").removeprefix("mps3-")
+    found = [name for name in known if word and word in name.removeprefix("qemu:").split("-")]
+    return found[0] if family == "qemu" and len(found) == 1 else None
+
+
+def board_of_core(core: str) -> Board | None:
+    """A board that comes with the package and has this core, or None."""
+    return next((board for board in map(load_board, list_boards()) if board.core == core), None)
 
 
 def _read(path: Path) -> Board:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
 import struct
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-from bitwright.errors import ExportError, ToolMissing, printable
+from bitwright.errors import DoesNotFit, ExportError, ToolMissing, printable
 from bitwright.mcu.board import Board
 from bitwright.mcu.host import Tree
 from bitwright.mcu.runtime import fill_in
@@ -20,10 +23,14 @@ from bitwright.program.program import Buffer, Program
 
 FOLDER = Path(__file__).parent / "firmware"
 STACK_BYTES = 16 * 1024
+FIRMWARE_RAM = 8192  # at most, of the harness itself
 FLAGS = ("-std=gnu99", "-O2", "-ffunction-sections", "-fdata-sections", "-fno-strict-aliasing", "-Wall", "-Wextra")
 TIMERS = {"cmsdk-dual": 1, "sse-counter": 2, "instret": 0}
 TIMEOUT_S = 600
+ZIG = "pip install 'bitwright[mcu]'"
+OVERFLOW = re.compile(r"region '?[`']?(FLASH|RAM)'?[^\n]*?overflowed by (\d+) bytes")
 Which = Literal["gcc", "zig"]
+Template = Literal["run.c", "bare.c", "outputs.c"]
 
 
 @dataclass(frozen=True)
@@ -48,14 +55,53 @@ def compiler(board: Board, which: Which) -> list[str]:
     if which == "gcc":
         need(board.gcc.command, board.gcc.package)
         return [board.gcc.command, *board.gcc.flags]
-    if importlib.util.find_spec("ziglang") is None:
-        install = "pip install 'bitwright[mcu]'"
+    if not has_zig():
         raise ToolMissing(
-            f"The Python package ziglang is not installed; it can compile for {printable(board.name)}: {install}.",
+            f"The Python package ziglang is not installed; it can compile for {printable(board.name)}: {ZIG}.",
             tool="ziglang",
-            install=install,
+            install=ZIG,
         )
     return [sys.executable, "-m", "ziglang", "cc", "-target", board.zig.target, *board.zig.flags]
+
+
+def has_zig() -> bool:
+    """Whether the ziglang wheel is there."""
+    return importlib.util.find_spec("ziglang") is not None
+
+
+def installed(board: Board) -> Which:
+    """The compiler to take: the board's gcc if it is there, else zig.
+
+    Raises:
+        ToolMissing: neither is; with the commands that install one.
+    """
+    if shutil.which(board.gcc.command):
+        return "gcc"
+    if has_zig():
+        return "zig"
+    install = f"apt install {board.gcc.package}"
+    raise ToolMissing(
+        f"No compiler for {printable(board.name)} was found: neither '{printable(board.gcc.command)}' nor the Python "
+        f"package ziglang. Install one of them: {install}  (or: {ZIG}).",
+        tool=board.gcc.command,
+        install=install,
+    )
+
+
+@cache
+def version(board: Board, which: Which) -> str:
+    """The compiler with its version: ``arm-none-eabi-gcc 12.2.1``."""
+    if which == "zig":
+        return zig_version()
+    done = subprocess.run(
+        [board.gcc.command, "-dumpfullversion"], capture_output=True, text=True, check=False, timeout=60
+    )
+    return f"{board.gcc.command} {done.stdout.strip()}"
+
+
+def zig_version() -> str:
+    """``zig 0.15.1``, from the wheel's own description."""
+    return f"zig {metadata.version('ziglang')}"
 
 
 def need(command: str, package: str) -> None:
@@ -73,10 +119,10 @@ def need(command: str, package: str) -> None:
         )
 
 
-def harness(tree: Tree, program: Program, template: Literal["run.c", "bare.c"]) -> str:
+def harness(tree: Tree, program: Program, template: Template) -> str:
     """A main program for the network."""
     upper = tree.prefix.upper()
-    buffers, arguments, reads = [], [], []
+    buffers, arguments, reads, writes = [], [], [], []
     for i, name in enumerate(program.inputs):
         kind, size = c_type(program.buffers[name]), program.buffers[name].size
         declared = f"static {kind} in{i}[{size}];"
@@ -87,13 +133,19 @@ def harness(tree: Tree, program: Program, template: Literal["run.c", "bare.c"]) 
             place = f"#define in{i} (({kind} *)(void *)(arena.bytes + {macro}))"
             declared = f"#ifdef {macro}\n{place}\n#else\n{declared}\n#endif"
         buffers.append(declared)
-    arguments += ["NULL"] * len(program.outputs)
+    for i, name in enumerate(program.outputs):
+        arguments.append(f"out{i}" if template == "outputs.c" else "NULL")
+        if template == "outputs.c":
+            kind, size = c_type(program.buffers[name]), program.buffers[name].size
+            buffers.append(f"static {kind} out{i}[{size}];")
+            writes.append(f"put(out{i}, sizeof out{i});")
     values = {
         "PREFIX": tree.prefix,
         "UPPER": upper,
         "BUFFERS": "\n".join(buffers),
         "ARGUMENTS": ", ".join(arguments),
         "READ": " && ".join(reads),
+        "WRITE": " ".join(writes),
     }
     return fill_in((FOLDER / template).read_text("utf-8"), values)
 
@@ -109,7 +161,7 @@ def build(
     board: Board,
     output: Path,
     *,
-    template: Literal["run.c", "bare.c"],
+    template: Template,
     which: Which = "gcc",
     flags: Sequence[str] = FLAGS,
 ) -> Sizes:
@@ -126,6 +178,7 @@ def build(
 
     Raises:
         ToolMissing: the compiler is not installed.
+        DoesNotFit: the linker finds the board's memory too small.
         ExportError: it refuses our text; always our bug.
     """
     command = compiler(board, which)
@@ -156,11 +209,28 @@ def build(
         timeout=TIMEOUT_S,
     )
     if done.returncode:
+        _refuse_overflow(board, done.stderr)
         raise ExportError(
             f"{printable(Path(command[0]).name)} cannot make firmware for {printable(board.name)} of the generated C in "
             f"{printable(tree.directory)}; please report it. It says: {printable(done.stderr, 2000)}"
         )
     return sizes(output)
+
+
+def _refuse_overflow(board: Board, message: str) -> None:
+    """What the linker says of memory that is too small, as our error."""
+    found = OVERFLOW.search(message)
+    if found is None and "RAM is full" not in message:
+        return
+    kind, over = (found[1], int(found[2])) if found else ("RAM", 1)
+    have = board.flash.bytes if kind == "FLASH" else board.ram.bytes
+    what = "Constants and code" if kind == "FLASH" else f"Arena, inputs, outputs and {STACK_BYTES} bytes of stack"
+    raise DoesNotFit(
+        f"{what} need {have + over} bytes of {kind.lower() if kind == 'FLASH' else kind} and "
+        f"{printable(board.name)} has {have}: {over} too many. Choose a board with more, or make the network smaller.",
+        need_bytes=have + over,
+        have_bytes=have,
+    )
 
 
 def linker_script(board: Board) -> str:
