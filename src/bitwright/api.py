@@ -5,6 +5,7 @@ Heavy modules are imported inside the functions, so that importing bitwright is 
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -227,6 +228,7 @@ def quantize(
     else:
         schemes = role_schemes(chosen, scheme)
     repairs: list[dict[str, Any]] = []
+    found: Mended | None = None
     if mend is None:
         assigned = assign(spec, collected.statistics, chosen, schemes.made, given=given)
         program = lower(loaded.network, spec, assigned, chosen, strict=strict)
@@ -251,7 +253,7 @@ def quantize(
         program, _ = prune_program(program)  # what it did is in the program's notes
     return packed(
         loaded, collected, chosen, schemes.names, spec, program, assigned, seed=seed, repairs=repairs, trials=trials,
-        given={t: f if isinstance(f, str) else format_text(f) for t, f in (formats or {}).items()},
+        given={t: f if isinstance(f, str) else format_text(f) for t, f in (formats or {}).items()}, mended=found,
     )  # fmt: skip
 
 
@@ -399,8 +401,13 @@ def packed(
     repairs: Sequence[Mapping[str, Any]] = (),
     trials: Sequence[Trial] = (),
     given: Mapping[str, str] | None = None,
+    mended: Mended | None = None,
 ) -> Quantized:
-    """Everything in one value: the program, the float network, the contract, the statistics and where they came from."""
+    """Everything in one value: the program, the float network, the contract, the statistics and where they came from.
+
+    A network that repairs rewrote is kept beside the one that was given, with its statistics: ``explain`` compares the
+    integers with what they were written from.
+    """
     from bitwright import __version__
     from bitwright.calibrate.file import statistics_bytes
     from bitwright.layer_rows import layer_rows
@@ -415,6 +422,16 @@ def packed(
         network = net.serialize()
     except ModelError:
         network_file = {"path": str(model.path), "fingerprint": net.fingerprint}
+    rewritten = recalibration = None
+    used = dict(schemes)
+    if mended is not None:
+        from bitwright.mend.checkpoint import scheme_text
+
+        used = {role: scheme_text(getattr(mended.solution.schemes, role)) for role in schemes}
+        if mended.network is not net and mended.network.fingerprint != net.fingerprint:
+            with contextlib.suppress(ModelError):  # too large to be carried: explained as far as the given one goes
+                rewritten = mended.network.serialize()
+                recalibration = statistics_bytes(mended.solution.statistics)
     provenance = {
         "bitwright": __version__,
         "fingerprint": net.fingerprint,
@@ -425,6 +442,7 @@ def packed(
         # Of the network before anything was pruned: what the integers are compared with.
         "learnable_float_bytes": 4 * sum(c.count for part in (weights, biases) for c in part.values()),
         "schemes": dict(schemes),
+        "schemes_used": used,
         "scheme_trials": [trial.to_json() for trial in trials],
         "seed": seed,
         "repairs": list(repairs),
@@ -438,6 +456,7 @@ def packed(
         },
         "layers": [row.to_json() for row in layer_rows(spec, program)],
         "folds": [fold.to_json() for fold in model.folds],
+        "norms": [norm.to_json() for norm in model.norms],
         "notes": [*calibration.notes, *formats.notes, *program.notes],
     }
     return Quantized(
@@ -447,5 +466,7 @@ def packed(
             contract=model.contract.to_dict(),
             network=network,
             calibration=statistics_bytes(calibration.statistics),
+            rewritten=rewritten,
+            recalibration=recalibration,
         )
     )

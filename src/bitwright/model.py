@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bitwright.network.network import Network
     from bitwright.passes._pass import Change
     from bitwright.passes.fold import Fold
+    from bitwright.passes.norms import Norm
     from bitwright.targets.target import Target
 
 PathLike = str | os.PathLike[str]
@@ -33,6 +34,7 @@ class Model:
         contract: How samples become inputs.
         notes: What the user should know, in sentences.
         path: The file, if it came from one.
+        norms: What the batch normalizations nearest to the input saw in training.
     """
 
     network: Network
@@ -40,6 +42,7 @@ class Model:
     contract: InputContract
     notes: tuple[str, ...] = ()
     path: Path | None = None
+    norms: tuple[Norm, ...] = ()
 
     @property
     def name(self) -> str:
@@ -83,6 +86,7 @@ def load(
     """
     from bitwright.data.contract import InputContract, default_contract
     from bitwright.network.load import load as read
+    from bitwright.passes.norms import trained_norms
     from bitwright.passes.prepare import prepare
 
     if isinstance(model, Model):
@@ -111,7 +115,8 @@ def load(
         notes = (*notes, *more)
     else:
         bound = contract.bind(shape, network.dtype(first), name=first)
-    return Model(network=network, changes=changes, contract=bound, notes=notes, path=path)
+    norms = trained_norms(source, [fold for change in changes for fold in change.folds])
+    return Model(network=network, changes=changes, contract=bound, notes=notes, path=path, norms=norms)
 
 
 def open_samples(

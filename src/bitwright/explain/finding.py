@@ -9,8 +9,6 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
-NOTHING: Mapping[str, Any] = MappingProxyType({})
-
 
 class Cause(StrEnum):
     """Why integers differ from the float network."""
@@ -127,7 +125,7 @@ class Remedy:
 
     sentence: str
     mend: str = ""
-    options: Mapping[str, Any] = NOTHING
+    options: Mapping[str, Any] = field(default_factory=dict)
     command: str = ""
     target_file: str = ""
     input_contract: str = ""
@@ -172,7 +170,7 @@ class Finding:
     tensor: str = ""
     channel: int | None = None
     sentence: str
-    numbers: Mapping[str, Any] = NOTHING
+    numbers: Mapping[str, Any] = field(default_factory=dict)
     remedy: Remedy | None = None
     others: tuple[Remedy, ...] = ()
 

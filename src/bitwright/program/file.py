@@ -10,6 +10,8 @@ JSON is limited.  Nothing in it is executed and nothing is extracted to disk.
 ``contract.json``       the input contract (optional)
 ``network.onnx``        the prepared float network (optional)
 ``calibration.bwcal``   the statistics (optional)
+``rewritten.onnx``      the float network as repairs rewrote it, of the same function (optional)
+``rewritten.bwcal``     its statistics (optional)
 ======================  =====================================================================================
 """
 
@@ -44,6 +46,7 @@ LARGEST_NETWORK = 1_500_000_000
 
 PROGRAM, TENSORS, PROVENANCE = "program.json", "tensors.safetensors", "provenance.json"
 CONTRACT, NETWORK, CALIBRATION = "contract.json", "network.onnx", "calibration.bwcal"
+REWRITTEN, RECALIBRATION = "rewritten.onnx", "rewritten.bwcal"
 REQUIRED = (PROGRAM, TENSORS, PROVENANCE)
 LARGEST: Mapping[str, int] = {
     PROGRAM: 32 << 20,
@@ -52,6 +55,8 @@ LARGEST: Mapping[str, int] = {
     TENSORS: 1_500_000_000,
     NETWORK: LARGEST_NETWORK,
     CALIBRATION: 500_000_000,
+    REWRITTEN: LARGEST_NETWORK,
+    RECALIBRATION: 500_000_000,
 }
 MOST_JSON_VALUES = 2_000_000  # each costs up to a hundred bytes of memory
 DTYPES = {np.dtype(t) for t in (np.int8, np.int16, np.int32, np.int64, np.uint8)}
@@ -71,6 +76,8 @@ class Artefact:
         network: The prepared float network as serialized ONNX, or None where it is too large to carry; then
             ``provenance["network_file"]`` says where it was and what its fingerprint is.
         calibration: The content of a ``.bwcal`` file, or None.
+        rewritten: The float network that the integers were written from, where repairs rewrote it, or None.
+        recalibration: Its statistics as a ``.bwcal`` file, or None.
     """
 
     program: Program
@@ -78,6 +85,8 @@ class Artefact:
     contract: Mapping[str, Any] | None = None
     network: bytes | None = None
     calibration: bytes | None = None
+    rewritten: bytes | None = None
+    recalibration: bytes | None = None
 
 
 def plain(value: Any) -> Any:
@@ -127,6 +136,10 @@ def to_members(artefact: Artefact) -> dict[str, bytes]:
         members[NETWORK] = artefact.network
     if artefact.calibration is not None:
         members[CALIBRATION] = artefact.calibration
+    if artefact.rewritten is not None:
+        members[REWRITTEN] = artefact.rewritten
+    if artefact.recalibration is not None:
+        members[RECALIBRATION] = artefact.recalibration
     sizes = {name: len(data) for name, data in members.items()}
     head = {"magic": MAGIC, "schema": SCHEMA, "members": sizes, "program": program_to_dict(artefact.program)}
     members = {PROGRAM: _json(head), **members}
@@ -261,6 +274,8 @@ def _load(path: str | os.PathLike[str]) -> Artefact:
         contract=_parse(members[CONTRACT], CONTRACT) if CONTRACT in members else None,
         network=members.get(NETWORK),
         calibration=members.get(CALIBRATION),
+        rewritten=members.get(REWRITTEN),
+        recalibration=members.get(RECALIBRATION),
     )
 
 
