@@ -35,15 +35,15 @@ def small_window(pick: random.Random, stride: int) -> Axis:
     return Axis(taps=3, stride=stride, before=pick.choice([0, 1]), after=pick.choice([0, 1, 2]))
 
 
-def random_layers(seed: int, count: int, profiles: tuple[str, ...] = PROFILES) -> Program:
-    """``count`` contractions, each with an input and an output of its own."""
+def random_layers(seed: int, count: int, profiles: tuple[str, ...] = PROFILES, *, wide: bool = False) -> Program:
+    """``count`` contractions, each with an input and an output of its own; ``wide``: enough channels for long vectors."""
     pick, numbers = random.Random(seed), np.random.default_rng(seed)
     build = Builder(f"layers{seed}", "test")
     inputs: list[str] = []
     outputs: list[str] = []
     for i in range(count):
         kind = pick.choice(["dense", "pointwise", "conv", "conv", "depthwise", "depthwise"])
-        source = _buffer(build, pick, kind, len(inputs))
+        source = _buffer(build, pick, kind, len(inputs), wide)
         inputs.append(source.name)
         channels = source.shape[1]
         groups, many = 1, pick.choice([1, 2, 3, 4, 7, 8, 13])
@@ -57,7 +57,7 @@ def random_layers(seed: int, count: int, profiles: tuple[str, ...] = PROFILES) -
             axes = (small_window(pick, stride), small_window(pick, stride))
             groups = many = channels
         build.enter(f"layer{i}", kind, (f"node{i}",))
-        outputs.append(_contract(build, pick, numbers, source, many, groups, axes).name)
+        outputs.append(_contract(build, pick, numbers, source, many, groups, axes, profiles).name)
     return build.build([f"in{i}" for i in range(count)], outputs, batchable=True, input_rounding=Rounding.HALF_EVEN)
 
 
@@ -67,8 +67,9 @@ def _format(pick: random.Random) -> Format:
     return Format(8, signed, np.asarray(0.5), np.asarray(zero))
 
 
-def _buffer(build: Builder, pick: random.Random, kind: str, number: int) -> Buffer:
-    channels = pick.choice([1, 3, 4, 5, 8, 11]) if kind != "depthwise" else pick.choice([4, 5, 8, 10, 13])
+def _buffer(build: Builder, pick: random.Random, kind: str, number: int, wide: bool) -> Buffer:
+    few, filters = [1, 3, 4, 5, 8, 11], [16, 17, 24, 37, 64] if wide else [4, 5, 8, 10, 13]
+    channels = pick.choice(filters if kind == "depthwise" else few)
     size = (pick.randint(3, 9), pick.randint(3, 9)) if kind != "dense" else ()
     if kind == "dense":
         channels = pick.choice([1, 6, 16, 37])
@@ -83,6 +84,7 @@ def _contract(
     outputs: int,
     groups: int,
     axes: tuple[Axis, ...],
+    profiles: tuple[str, ...],
 ) -> Buffer:
     weights = numbers.integers(-128, 128, (outputs, source.shape[1] // groups, *(a.taps for a in axes)))
     bias = numbers.integers(-3000, 3000, outputs)
@@ -90,7 +92,7 @@ def _contract(
     most = max(source.format.hi - zero, zero - source.format.lo)
     bound = int((np.abs(weights).reshape(outputs, -1).sum(1) * most + np.abs(bias)).max()) + 1
     form = _format(pick)
-    semantics = pick.choice(PROFILES)
+    semantics = pick.choice(profiles)
     requantize, rounding = SEMANTICS[semantics]
     spread = numbers.uniform(-2, 2, outputs if pick.random() < 0.7 else ())
     # So that most results lie inside the format and some are cut off.

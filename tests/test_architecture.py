@@ -34,7 +34,7 @@ LEVELS = (
     ("explain",),
     ("export", "mcu", "fpga"),
     ("boards",),
-    ("choosing", "deploying", "estimating", "validating"),
+    ("choosing", "compiling", "deploying", "estimating", "validating"),
     ("api",),
     ("tensors",),
     ("inspection", "detailing", "comparing"),

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bitwright import errors
-    from bitwright.api import Calibration, Model, calibrate, load, quantize, validate
+    from bitwright.api import Calibration, Model, calibrate, export, load, quantize, validate
     from bitwright.comparing import compare
+    from bitwright.compiling import compile_c
     from bitwright.deploying import deploy
     from bitwright.detailing import details
     from bitwright.inspection import inspect
@@ -31,9 +32,11 @@ __all__ = [
     "__version__",
     "calibrate",
     "compare",
+    "compile_c",
     "deploy",
     "details",
     "errors",
+    "export",
     "inspect",
     "list_targets",
     "load",
@@ -50,8 +53,10 @@ _HOMES = {
     "Target": "targets.target",
     "calibrate": "api",
     "compare": "comparing",
+    "compile_c": "compiling",
     "deploy": "deploying",
     "details": "detailing",
+    "export": "api",
     "inspect": "inspection",
     "list_targets": "targets.target",
     "load": "api",

@@ -6,6 +6,7 @@ import ctypes
 import tempfile
 import weakref
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.errors import InputMismatch, printable
+from bitwright.mcu.cpu.cores import cores
 from bitwright.mcu.host import OPTIMIZE, Tree, build
+from bitwright.mcu.host import compiler as find_compiler
 from bitwright.program.program import Program
 
 Values = NDArray[np.integer[Any]]
@@ -28,7 +31,8 @@ class Library:
         tree: Emitted files.
         program: Their program.
         cc: Compiler; this machine's by default.
-        flags: Its options.
+        flags: Its options; by default those of ``core``.
+        core: The core that the files were written for, one of ``mcu/cores/``; this machine by default.
 
     Raises:
         ToolMissing: there is no compiler.
@@ -40,11 +44,12 @@ class Library:
         program: Program,
         *,
         cc: str | None = None,
-        flags: Sequence[str] = (*OPTIMIZE, "-march=native"),
+        flags: Sequence[str] | None = None,
+        core: str | None = None,
     ) -> None:
         folder = tempfile.mkdtemp(prefix="bitwright-")
         path = Path(folder) / f"{tree.prefix}.so"
-        self.compiler = build(tree, path, cc=cc, flags=flags, test=False)
+        self.compiler = build(tree, path, cc=cc, flags=core_flags(core, cc) if flags is None else flags, test=False)
         self.tree, self.program = tree, program
         self.handle = ctypes.CDLL(str(path))
         # The file may go as soon as it is mapped; systems that lock it keep it until the process ends.
@@ -52,11 +57,12 @@ class Library:
         self._run = getattr(self.handle, f"{tree.prefix}_run")
         self._run.restype = ctypes.c_int
 
-    def run(self, inputs: Mapping[str, Values]) -> dict[str, Values]:
+    def run(self, inputs: Mapping[str, Values], *, threads: int = 1) -> dict[str, Values]:
         """The integers of the outputs.
 
         Args:
             inputs: Input buffer → integers ``[n, ...]`` in the network's own order.
+            threads: How many samples are computed at a time.
 
         Returns:
             Output buffer → integers ``[n, ...]``.
@@ -65,32 +71,44 @@ class Library:
             InputMismatch: an input is missing or has another shape.
         """
         program = self.program
+        count = len(inputs.get(program.inputs[0], ()))
         for name in program.inputs:
             shape = program.buffers[name].shape
-            if name not in inputs or np.shape(inputs[name])[1:] != shape[1:]:
+            if name not in inputs or np.shape(inputs[name]) != (count, *shape[1:]):
                 raise InputMismatch(
                     f"Input '{printable(name)}' must be integers of shape [n, {', '.join(map(str, shape[1:]))}], not "
                     f"{list(np.shape(inputs.get(name, ())))}."
                 )
-        count = len(inputs[program.inputs[0]])
-        arena = np.zeros(self.arena_bytes // 8 + 1, np.int64)
-        results: dict[str, list[Values]] = {name: [] for name in program.outputs}
-        for i in range(count):
-            given = [self.stored(name, np.asarray(inputs[name])[i : i + 1]) for name in program.inputs]
-            made = [np.empty(program.buffers[n].size, program.buffers[n].format.dtype) for n in program.outputs]
-            status = self._run(*(_pointer(a) for a in (*given, *made, arena)))
-            if status != 0:
-                raise InputMismatch(f"{self.tree.prefix}_run refused its arguments (status {status}).")
-            for name, flat in zip(program.outputs, made, strict=True):
-                results[name].append(self.tree.layouts[name].restored(flat))
-        none = {n: np.empty((0, *program.buffers[n].shape[1:]), program.buffers[n].format.dtype) for n in results}
-        return {name: np.concatenate(parts) if parts else none[name] for name, parts in results.items()}
+        given = [self.stored(name, np.asarray(inputs[name])) for name in program.inputs]
+        made = {n: np.empty((count, program.buffers[n].size), program.buffers[n].format.dtype) for n in program.outputs}
+        arrays = [*given, *made.values()]
+
+        def work(samples: range) -> None:
+            arena = np.zeros(self.arena_bytes // 8 + 1, np.int64)
+            for i in samples:
+                status = self._run(*(_pointer(a, i) for a in arrays), _pointer(arena, 0))
+                if status != 0:
+                    raise InputMismatch(f"{self.tree.prefix}_run refused its arguments (status {status}).")
+
+        threads = max(1, min(threads, count))
+        if threads == 1:
+            work(range(count))
+        else:
+            with ThreadPoolExecutor(threads) as pool:
+                list(pool.map(work, [range(start, count, threads) for start in range(threads)]))
+        return {name: self.restored(name, flat) for name, flat in made.items()}
 
     def stored(self, name: str, values: Values) -> Values:
-        """One sample of a buffer as its C type, flat, in storage order."""
+        """Samples ``[n, ...]`` of a buffer as its C type ``[n, size]`` in storage order."""
         buffer = self.program.buffers[name]
-        flat = self.tree.layouts[name].stored(values.reshape(buffer.shape))
-        return np.ascontiguousarray(flat, dtype=buffer.format.dtype)
+        rows = np.ascontiguousarray(values, dtype=buffer.format.dtype).reshape(-1, buffer.size)
+        return np.ascontiguousarray(rows[:, self.tree.layouts[name].positions])
+
+    def restored(self, name: str, rows: Values) -> Values:
+        """The inverse of :meth:`stored`."""
+        out = np.empty_like(rows)
+        out[:, self.tree.layouts[name].positions] = rows
+        return out.reshape(-1, *self.program.buffers[name].shape[1:])
 
     @property
     def arena_bytes(self) -> int:
@@ -98,8 +116,22 @@ class Library:
         return self.tree.plan.arena_bytes
 
 
-def _pointer(array: NDArray[Any]) -> ctypes.c_void_p:
-    return ctypes.c_void_p(array.ctypes.data)
+def core_flags(core: str | None, cc: str | None = None) -> tuple[str, ...]:
+    """Options that make code for a core, or for this machine where none is named.
+
+    Args:
+        core: One of ``mcu/cores/``, or None.
+        cc: The compiler; zig has names of its own.
+    """
+    zig = "zig" in Path(find_compiler(cc)[0]).name
+    if core in cores():
+        chosen = cores()[core]
+        return (*OPTIMIZE, *(("-target", chosen.zig.target, *chosen.zig.flags) if zig else chosen.gcc.flags))
+    return (*OPTIMIZE, "-mcpu=native" if zig else "-march=native")
+
+
+def _pointer(array: NDArray[Any], sample: int) -> ctypes.c_void_p:
+    return ctypes.c_void_p(array.ctypes.data + sample * array.strides[0])
 
 
 def _remove(path: Path) -> None:

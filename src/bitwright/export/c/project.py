@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bitwright.mcu.cpu.cores import cores
+
 FLAGS = "-std=c99 -O3 -Wall -Wextra -pedantic -ffunction-sections -fdata-sections -fno-strict-aliasing"
 
 
-def makefile(prefix: str, sources: Sequence[str]) -> str:
+def makefile(prefix: str, sources: Sequence[str], core: str | None = None) -> str:
     """A Makefile for the library and its self-test, on this machine or with ``CROSS=arm-none-eabi-``."""
+    computer = cores().get(core or "")
+    arch = " ".join(computer.gcc.flags) if computer is not None else ""
     return f"""\
 # make              the library lib{prefix}.a
+# make shared       the library lib{prefix}.so, for other languages
 # make check        build and run the self-test on this machine
 # make CROSS=arm-none-eabi- ARCH="-mcpu=cortex-m4 -mthumb"
 CROSS ?=
-ARCH ?=
+ARCH ?= {arch}
 CC := $(CROSS)$(or $(CC_NAME),gcc)
 AR := $(CROSS)ar
 CFLAGS ?= {FLAGS}
@@ -22,6 +27,11 @@ SOURCES := {" ".join(sources)}
 
 lib{prefix}.a: $(SOURCES:.c=.o)
 \t$(AR) rcs $@ $^
+
+lib{prefix}.so: $(SOURCES)
+\t$(CC) $(ARCH) $(CFLAGS) -shared -fPIC -o $@ $^ -lm
+
+shared: lib{prefix}.so
 
 %.o: %.c
 \t$(CC) $(ARCH) $(CFLAGS) -c -o $@ $<
@@ -33,9 +43,9 @@ check: {prefix}_test
 \t./{prefix}_test
 
 clean:
-\trm -f *.o lib{prefix}.a {prefix}_test
+\trm -f *.o lib{prefix}.a lib{prefix}.so {prefix}_test
 
-.PHONY: check clean
+.PHONY: check clean shared
 """
 
 

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from bitwright.export.c import interface, project, selftest
 from bitwright.export.c.emitter import Emitter
 from bitwright.export.c.names import comment, string
+from bitwright.export.c.python_face import python_face
 from bitwright.mcu import runtime
 from bitwright.mcu.arm import kernels, sums
 from bitwright.mcu.arm.dsp import Fast
+from bitwright.mcu.cpu.cores import cores
 from bitwright.mcu.cpu.kernels import VectorFast
 from bitwright.number.render import C_PRELUDE
 
@@ -24,6 +26,8 @@ def files(e: Emitter, samples: Sequence[Mapping[str, Values]]) -> dict[str, str]
     """File name → text."""
     prefix = e.prefix
     sources = [f"{prefix}.c", f"{prefix}_kernels.c", f"{prefix}_weights.c"]
+    # Computers have Python, microcontrollers have not.
+    python = {f"{prefix}.py": python_face(e)} if e.core in cores() else {}
     return {
         f"{prefix}.c": source(e),
         f"{prefix}_kernels.c": kernel_source(e),
@@ -33,7 +37,8 @@ def files(e: Emitter, samples: Sequence[Mapping[str, Values]]) -> dict[str, str]
         f"{prefix}_test.c": selftest.test_source(e.program, prefix),
         f"{prefix}_vectors.h": selftest.vectors_header(e.program, e.layouts, prefix, samples),
         "CMakeLists.txt": project.cmake(prefix, sources),
-        "Makefile": project.makefile(prefix, sources),
+        "Makefile": project.makefile(prefix, sources, e.core),
+        **python,
     }
 
 
