@@ -22,13 +22,25 @@ if TYPE_CHECKING:
     from bitwright.calibrate.spec import NetworkSpec
     from bitwright.calibrate.statistics import Statistics
     from bitwright.choosing import Trial
+    from bitwright.export.verify import Exported
     from bitwright.mend.search import Mended
     from bitwright.number.format import Format
     from bitwright.program.program import Program
     from bitwright.quantized import Quantized
     from bitwright.targets.target import Target
 
-__all__ = ["Calibration", "Model", "calibrate", "load", "packed", "quantize", "role_schemes", "target_of", "validate"]
+__all__ = [
+    "Calibration",
+    "Model",
+    "calibrate",
+    "export",
+    "load",
+    "packed",
+    "quantize",
+    "role_schemes",
+    "target_of",
+    "validate",
+]
 
 Progress = Callable[[int, int | None, str], None]
 
@@ -470,3 +482,38 @@ def packed(
             recalibration=recalibration,
         )
     )
+
+
+def export(
+    quantized: Quantized | PathLike,
+    to: str,
+    path: PathLike,
+    *,
+    verify: bool = False,
+    data: Any = None,
+    samples: int | None = None,
+    **options: Any,
+) -> Exported:
+    """Write a quantized network in the form that another runtime or tool reads.
+
+    Args:
+        quantized: The network, or its ``.bw`` file.
+        to: Name of the format, as ``bitwright export --to`` has it.
+        path: File or folder to write.
+        verify: Read the files back with an independent reader, compare every output, and write a certificate.
+        data: Samples for that; by default numbers drawn at random over the range of the input, always the same.
+        samples: How many; by default 8.
+        **options: Of the format; see the reference of exports.
+
+    Returns:
+        What was written, and with ``verify`` what reading it back found.
+
+    Raises:
+        ExportError: if there is no such format, or the network cannot be written in it.
+        ToolMissing: if a package is missing that writing or reading back needs.
+        Mismatch: if a file that promises the program's integers computes others: a bug of ours.
+    """
+    from bitwright.export.verify import export as run
+    from bitwright.quantized import open_quantized
+
+    return run(open_quantized(quantized), to, path, verify=verify, data=data, samples=samples, options=options)

@@ -221,6 +221,21 @@ class Quantized:
 
         return deploy(self, board, **options)
 
+    def export(
+        self,
+        to: str,
+        path: str | os.PathLike[str],
+        *,
+        verify: bool = False,
+        data: Any = None,
+        samples: int | None = None,
+        **options: Any,
+    ) -> Any:
+        """Write the network in another form; the same as ``bitwright.export(q, to, path, ...)``, which says more."""
+        import bitwright  # exporters lie above this module
+
+        return bitwright.export(self, to, path, verify=verify, data=data, samples=samples, **options)
+
     def _repr_html_(self) -> str:
         from html import escape
 

@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import json
 import re
+import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -16,7 +17,6 @@ from onnx import numpy_helper
 
 from bitwright.commands.export import format_summaries
 from bitwright.errors import ExportError, Mismatch, ToolMissing, UnsupportedOp
-from bitwright.export import tables
 from bitwright.export.exporter import Exporter
 from bitwright.export.nnom import deinterleaved, interleaved, read_header
 from bitwright.export.onnx_qdq import read_qdq
@@ -35,21 +35,15 @@ from zoo import ZOO
 
 DOCS = Path(__file__).parents[2] / "docs/reference/exports.md"
 # The target whose networks a format is made for; formats that are not named take any.
-HOME = {"ncnn": "ncnn", "nnom": "mcu-q7", "tensorrt": "gpu", "vitis": "dpu"}
+HOME = {"ncnn": "ncnn", "nnom": "mcu-q7", "tensorrt": "gpu", "tflite": "mcu-cmsis-nn", "vitis": "dpu"}
+# Of these, the formats that others are refused for; TFLite's integers can be those of any byte-wide target.
+STRICT = {"ncnn", "nnom", "tensorrt", "vitis"}
 # Layers that NNoM has not: convolutions in groups that are not depthwise.
 NNOM_HAS_NOT = {"grouped", "shuffle", "transposed_grouped"}
 # No convolution over two axes and no Gemm: ncnn computes these networks in float.
 NCNN_HAS_NOT = {"attention", "audio", "transposed_grouped"}
 # Compiled here; the tests of the C back end compile them all.
 COMPILED = {"residual", "fire", "mlp"}
-
-
-def has_pyarrow() -> bool:
-    try:
-        tables._pyarrow()
-    except ToolMissing:
-        return False
-    return True
 
 
 def written(name: str, network: str, target: str, folder: Path, **options: object) -> ExportReport:
@@ -61,16 +55,16 @@ def written(name: str, network: str, target: str, folder: Path, **options: objec
 def test_every_exporter_on_every_network(name: str, network: str, tmp_path: Path) -> None:
     exporter = find_exporter(name)
     q = quantized(network, HOME.get(name, "fpga"))
-    if name == "parquet" and not has_pyarrow():
-        with pytest.raises(ToolMissing, match="pip install pyarrow"):
-            export(q, name, tmp_path / "out")
-        return
     if name == "nnom" and network in NNOM_HAS_NOT:
         with pytest.raises(ExportError, match="groups"):
             export(q, name, tmp_path / "out")
         return
     if any(isinstance(step.form, Island) for step in q.program.steps) and name == "c":
         with pytest.raises(UnsupportedOp):
+            export(q, name, tmp_path / "out")
+        return
+    if any(isinstance(step.form, Island) for step in q.program.steps) and name == "tflite":
+        with pytest.raises(ExportError, match="it stays in float"):
             export(q, name, tmp_path / "out")
         return
     if name == "c" and network not in COMPILED:
@@ -98,15 +92,34 @@ def test_every_exporter_on_every_network(name: str, network: str, tmp_path: Path
 
 @pytest.mark.parametrize("name", sorted(BUILT_IN))
 def test_the_same_network_gives_the_same_files(name: str, tmp_path: Path) -> None:
-    if name == "parquet" and not has_pyarrow():
-        with pytest.raises(ToolMissing):
-            written(name, "mlp", "fpga", tmp_path)
-        return
     first = written(name, "mlp", HOME.get(name, "fpga"), tmp_path / "a")
     second = written(name, "mlp", HOME.get(name, "fpga"), tmp_path / "b")
     assert [p.name for p in first.files] == [p.name for p in second.files]
     for a, b in zip(first.files, second.files, strict=True):
         assert a.read_bytes() == b.read_bytes()
+
+
+def test_parquet_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(ToolMissing, match=r"pip install 'bitwright\[parquet\]'"):
+        written("parquet", "mlp", "fpga", tmp_path)
+
+
+def test_python_face(tmp_path: Path) -> None:
+    import bitwright as bw
+
+    q = quantized("mlp", "fpga")
+    done = q.export("onnx-int", tmp_path / "a.onnx", verify=True, samples=2, raw=True)
+    assert done.reading is not None
+    assert done.reading.differing == 0
+    assert done.report.facts["raw"] is True
+    q.save(tmp_path / "net.bw")
+    again = bw.export(tmp_path / "net.bw", "onnx-int", tmp_path / "b.onnx", raw=True)
+    assert again.report.files[0].read_bytes() == done.report.files[0].read_bytes()
+    from bitwright.export.registry import exporter_names
+
+    assert "tflite" in exporter_names()  # importing the folder does not hide the function
+    assert bw.export(q, "csv", tmp_path / "tables").reading is None
 
 
 def test_certificate(tmp_path: Path) -> None:
@@ -349,7 +362,7 @@ def test_nnom_dense_weights_follow_height_width_channel(tmp_path: Path) -> None:
     np.testing.assert_array_equal(ours, theirs)
 
 
-@pytest.mark.parametrize("name", sorted(HOME))
+@pytest.mark.parametrize("name", sorted(STRICT))
 def test_formats_that_a_tool_has_not_are_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=f"Quantize for --target {HOME[name]}"):
         written(name, "residual", "generic", tmp_path)

@@ -27,6 +27,7 @@ BUILT_IN: Mapping[str, str] = {
     "openvino": "bitwright.export.openvino:EXPORTER",
     "parquet": "bitwright.export.tables:PARQUET",
     "tensorrt": "bitwright.export.tensorrt:EXPORTER",
+    "tflite": "bitwright.export.tflite_file:EXPORTER",
     "vitis": "bitwright.export.vitis:EXPORTER",
 }
 

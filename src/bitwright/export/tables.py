@@ -168,7 +168,9 @@ def _pyarrow() -> Any:
         return import_module("pyarrow")
     except ImportError as error:
         raise ToolMissing(
-            "Parquet files need pyarrow: pip install pyarrow", tool="pyarrow", install="pip install pyarrow"
+            "Parquet files need pyarrow: pip install 'bitwright[parquet]'",
+            tool="pyarrow",
+            install="pip install 'bitwright[parquet]'",
         ) from error
 
 

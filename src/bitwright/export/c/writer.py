@@ -5,6 +5,7 @@ NAME.c             the network as straight-line calls, and functions for what no
 NAME_weights.c     constants; BW_WEIGHTS_SECTION puts them where the linker script wants them
 NAME_kernels.h/.c  the kernels that are used, and no others
 NAME_test.c        self-test, with NAME_vectors.h
+NAME_serial.c      the network behind a serial line
 CMakeLists.txt, Makefile, report.json
 """
 
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from bitwright.data.contract import InputContract
 from bitwright.errors import DoesNotFit, ExportError, UnsupportedOp, printable
+from bitwright.export.c import serialtext
 from bitwright.export.c.emitter import Emitter
 from bitwright.export.c.layout import Layout
 from bitwright.export.c.names import plain
@@ -96,6 +98,7 @@ def write(
     _refuse_too_large(report, emitter, flash_bytes, ram_bytes)
     given = list(samples) if samples else random_samples(program, KNOWN_SAMPLES)
     files = all_files(emitter, given)
+    files[f"{emitter.prefix}_serial.c"] = serialtext.source(program, emitter.prefix)
     files["report.json"] = json.dumps(report, indent=1) + "\n"
     target = Path(directory)
     try:
