@@ -74,12 +74,19 @@ def share_cell(share: float | None, flag: str, name: str, *, bad: bool) -> Marku
     return tag("td", inner, class_="number" + ("" if bad or shown not in {"0", ""} else " muted"), data_label=name)
 
 
-def tensor_row(tensor: TensorSeen, axis: Axis, *, row_id: str | None = None, selected: bool = False) -> Markup:
-    """One row; ``data-*`` hold what it is sorted by."""
+def tensor_row(
+    tensor: TensorSeen, axis: Axis, *, row_id: str | None = None, selected: bool = False, href: str | None = None
+) -> Markup:
+    """One row; ``data-*`` hold what it is sorted by, and the name leads to ``href``."""
     over, under = tensor.overflow, tensor.underflow
     return tag(
         "tr",
-        tag("th", label(tensor.name, 60), scope="row", class_="name"),
+        tag(
+            "th",
+            tag("a", label(tensor.name, 60), href=href) if href else label(tensor.name, 60),
+            scope="row",
+            class_="name",
+        ),
         tag("td", tensor.kind, class_="muted kind"),
         tag("td", number(tensor.min), class_="number", data_label="min"),
         tag("td", number(tensor.max), class_="number", data_label="max"),
