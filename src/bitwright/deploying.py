@@ -101,6 +101,7 @@ def job_of(
         program, contract = q.program, q.contract
     return Job(
         program=pruned(program)[0] if prune else program,
+        whole=program,
         contract=contract,
         core=core,
         kernels=kernels,

@@ -28,6 +28,7 @@ class Job:
 
     Attributes:
         program: An integer program.
+        whole: The program before channels were taken out, if any were.
         contract: The input contract.
         core: The core that kernels are chosen for.
         kernels: Whose kernels.
@@ -39,6 +40,7 @@ class Job:
     """
 
     program: Program
+    whole: Program | None = None
     contract: InputContract | None = None
     core: str | None = None
     kernels: str | None = None

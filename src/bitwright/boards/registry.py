@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 FAMILIES = (
     "bitwright.boards.host",
     "bitwright.boards.emulated",
+    "bitwright.boards.serial",
 )
 
 

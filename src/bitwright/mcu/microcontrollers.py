@@ -48,7 +48,7 @@ class Core:
 
 
 @cache
-def cores() -> Mapping[str, Core]:
+def microcontrollers() -> Mapping[str, Core]:
     """All cores by name."""
     tables: dict[str, dict[str, Any]] = tomllib.loads(FILE.read_text("utf-8"))
     found = {}
@@ -64,7 +64,7 @@ def find_core(name: str) -> Core:
     Raises:
         UnknownTarget: there is none; the nearest are named.
     """
-    known = cores()
+    known = microcontrollers()
     if name in known:
         return known[name]
     near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.6)
