@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bitwright.inspection import inspect
     from bitwright.quantized import Quantized
     from bitwright.targets.target import Target, list_targets, load_target
+    from bitwright.view.report import report
 
 __version__ = "0.1.0"
 
@@ -42,6 +43,7 @@ __all__ = [
     "load",
     "load_target",
     "quantize",
+    "report",
     "validate",
 ]
 
@@ -62,6 +64,7 @@ _HOMES = {
     "load": "api",
     "load_target": "targets.target",
     "quantize": "api",
+    "report": "view.report",
     "validate": "api",
 }
 

@@ -16,7 +16,10 @@ import click
 from bitwright import __version__
 
 # In the order in which they are used.
-COMMANDS = ("inspect", "calibrate", "quantize", "validate", "details", "compare", "export", "deploy", "targets", "demo")
+COMMANDS = (
+    "inspect", "calibrate", "quantize", "validate", "details", "compare", "report", "check", "export", "deploy",
+    "targets", "demo",
+)  # fmt: skip
 
 
 class Commands(click.Group):

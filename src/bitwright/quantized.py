@@ -236,6 +236,12 @@ class Quantized:
 
         return bitwright.export(self, to, path, verify=verify, data=data, samples=samples, **options)
 
+    def report(self, path: str | os.PathLike[str] | None = None, **options: Any) -> Any:
+        """One HTML file that shows the network whole; the same as ``bitwright.report(q, path, ...)``, which says more."""
+        import bitwright  # the view lies above this module
+
+        return bitwright.report(self, path, **options)
+
     def _repr_html_(self) -> str:
         from html import escape
 

@@ -13,18 +13,26 @@ if TYPE_CHECKING:
     from bitwright.comparing import NetworkComparison, Side, TensorPair
 
 
-@click.command(short_help="Compare two .bw files, tensor by tensor.")
-@click.argument("a", metavar="A.bw", type=click.Path(path_type=Path))
-@click.argument("b", metavar="B.bw", type=click.Path(path_type=Path))
+@click.command(short_help="Compare two .bw files or reports, tensor by tensor.")
+@click.argument("a", metavar="A", type=click.Path(path_type=Path))
+@click.argument("b", metavar="B", type=click.Path(path_type=Path))
 @click.option(
     "--most", type=click.IntRange(min=0), default=15, show_default=True, metavar="N", help="Show N differences at most."
 )
 @options.as_json
 def compare(a: Path, b: Path, *, most: int, as_json: bool) -> None:
-    """Show where B.bw stores tensors better or worse than A.bw, the largest difference first; nothing is run."""
+    """Show where B stores tensors better or worse than A, the largest difference first; nothing is run.
+
+    A and B are .bw files or reports (bitwright report).
+    """
     from bitwright.comparing import compare as run
 
-    found = run(a, b)
+    if {a.suffix.lower(), b.suffix.lower()} & {".html", ".htm"}:
+        from bitwright.view.against import compare_files
+
+        found = compare_files(a, b)
+    else:
+        found = run(a, b)
     if as_json:
         screen.emit_json(found.to_json())
     else:

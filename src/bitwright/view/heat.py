@@ -47,18 +47,31 @@ def heat_seen(q: Quantized, tensor: str, axis: Axis | None = None) -> HeatSeen |
         tensor: Name of the tensor.
         axis: The columns; by default those that the tensor fills.
     """
+    return next(iter(heats_seen(q, [tensor], axis)), None)
+
+
+def heats_seen(q: Quantized, tensors: Sequence[str], axis: Axis | None = None) -> tuple[HeatSeen, ...]:
+    """The channels of several weights, those left out whose numbers are not at hand."""
     import numpy as np
 
     from bitwright.calibrate.spec import read_layers
 
-    item = next((one for one in q.program.learnables if f"{one.layer}.{one.parameter}" == tensor), None)
-    if item is None or item.parameter != "Weights":
-        return None
-    spec = next((s for s in read_layers(q.network, q.target).layers if s.name == item.layer), None)
-    if spec is None or not spec.is_linear:
-        return None
-    values = np.asarray(spec.weights(), np.float64)
-    return channels_seen(tensor, values.reshape(len(values), -1), item.format, axis)
+    if not tensors:
+        return ()
+    items = {f"{one.layer}.{one.parameter}": one for one in q.program.learnables if one.parameter == "Weights"}
+    specs = {spec.name: spec for spec in read_layers(q.network, q.target).layers if spec.is_linear}
+    found = []
+    for tensor in tensors:
+        item = items.get(tensor)
+        if item is None or item.layer not in specs:
+            continue
+        values = np.asarray(specs[item.layer].weights(), np.float64)
+        if not values.size:
+            continue
+        seen = channels_seen(tensor, values.reshape(len(values), -1), item.format, axis)
+        if seen is not None:
+            found.append(seen)
+    return tuple(found)
 
 
 def channels_seen(tensor: str, values: object, format: object, axis: Axis | None = None) -> HeatSeen | None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bitwright.view.graphs import graphs_seen
-from bitwright.view.memory_of import memory_seen
+from bitwright.view.memory_of import cost_cycles, cost_memory, memory_seen
 from bitwright.view.panels import bytes_text
 from bitwright.view.seen import (
     FigureSeen,
@@ -24,6 +24,7 @@ from bitwright.view.tensors import tensors_seen
 
 if TYPE_CHECKING:
     from bitwright.explain.finding import Explanation, Finding
+    from bitwright.measured import Cost
     from bitwright.metrics.validation import Validation
     from bitwright.quantized import Quantized
 
@@ -35,6 +36,7 @@ def look(
     *,
     validation: Validation | None = None,
     explanation: Explanation | None = None,
+    cost: Cost | None = None,
     command: str = "",
     data: str = "",
 ) -> Page:
@@ -44,6 +46,7 @@ def look(
         q: The network.
         validation: What :func:`bitwright.validate` gave for it, if it was validated.
         explanation: What ``explain`` gave for it, if it was explained.
+        cost: What it costs on a device, if it was deployed or estimated.
         command: The command line that asked, for the reader who wants to do it again.
         data: What it was validated with, as the user called it.
 
@@ -73,7 +76,8 @@ def look(
         profile_of=profile_of,
         folds=tuple(fold_seen(fold) for fold in q.provenance.get("folds", ())),
         floats=tuple((row.layer, row.op, row.reason) for row in found.float_layers),
-        memory=memory_seen(q),
+        memory=memory_seen(q) if cost is None else cost_memory(cost),
+        cycles=() if cost is None else cost_cycles(cost),
         settings=_settings(q),
         notes=tuple(dict.fromkeys((*found.notes, *(() if validation is None else validation.notes)))),
         version=__version__,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bitwright.view.seen import MemorySeen, RegionSeen
+from bitwright.view.seen import CyclesSeen, MemorySeen, RegionSeen
 
 if TYPE_CHECKING:
+    from bitwright.measured import Cost
     from bitwright.quantized import Quantized
 
 MOST_STEPS = 400
@@ -61,4 +62,37 @@ def memory_seen(q: Quantized) -> tuple[MemorySeen, ...]:
             note=note,
         ),
         MemorySeen(name="Weights and biases (flash)", size=at, regions=tuple(constants)),
+    )
+
+
+def cost_memory(cost: Cost) -> tuple[MemorySeen, ...]:
+    """The memories of a device, as it was measured or estimated."""
+    blocks = tuple(
+        RegionSeen(name=b.name, offset=b.offset, size=b.bytes, first=b.first, last=b.last) for b in cost.blocks
+    )
+    found = []
+    if blocks:
+        size = max(b.offset + b.size for b in blocks)
+        steps = max(b.last or 0 for b in blocks) + 1
+        found.append(MemorySeen(name=f"Working memory, {cost.device}", size=size, regions=blocks, steps=steps))
+    for kind, size in cost.memory.items():
+        limit = cost.limits.get(kind)
+        note = f"Of {limit:,} bytes that there are." if limit else ""
+        found.append(
+            MemorySeen(
+                name=f"{kind}, {cost.device}",
+                size=limit or size,
+                regions=(RegionSeen(name="used", offset=0, size=size),),
+                note=note,
+            )
+        )
+    return tuple(found)
+
+
+def cost_cycles(cost: Cost) -> tuple[CyclesSeen, ...]:
+    """The time of each step."""
+    total = max(sum(row.count for row in cost.layers), 1)
+    return tuple(
+        CyclesSeen(layer=row.layer, cycles=row.count, share=row.count / total, note=f"{row.by}, {cost.basis}")
+        for row in cost.layers
     )
