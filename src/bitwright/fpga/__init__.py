@@ -1,0 +1,1 @@
+"""An open deep-learning processor: its configuration, instructions, compiler, models and hardware."""
