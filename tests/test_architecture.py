@@ -28,6 +28,7 @@ LEVELS = (
     ("simulate",),
     ("metrics",),
     ("model", "layer_rows"),
+    ("taken",),
     ("measured",),
     ("quantized",),
     ("mend",),

@@ -43,6 +43,8 @@ class _Pending:
 
     specs: list[LayerSpec] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
+    # Layers whose results have no format, so that no island can hand them on: whoever reads them computes them too.
+    floating: dict[str, tuple[LayerSpec, str]] = field(default_factory=dict)
 
     @property
     def made(self) -> set[str]:
@@ -83,7 +85,7 @@ def lower(
     for layer in spec.layers:
         if layer.macs:
             build.macs[layer.name] = layer.macs
-        reason = layer.reason or _mixed(layer, spec)
+        reason = layer.reason or _mixed(layer, spec) or _formatless(layer, spec, formats)
         # A layer that reads what waits in float must see it quantized first, unless it is float itself.
         if not reason and pending.made & set(layer.tensors):
             _flush(net, spec, formats, build, buffers, pending)
@@ -113,6 +115,14 @@ def _mixed(layer: LayerSpec, spec: NetworkSpec) -> str:
     """Why a layer on indices or truth values is not for the integer machine, or nothing."""
     if layer.op != "ArgMax" and any(t in spec.integer for t in (*layer.tensors, *layer.outputs)):
         return "it computes with indices, not with numbers"
+    return ""
+
+
+def _formatless(layer: LayerSpec, spec: NetworkSpec, formats: Formats) -> str:
+    """Why a layer stays in float if a tensor of it has no format, which only networks that came quantized know."""
+    for tensor in (*layer.tensors, *layer.outputs):
+        if tensor not in spec.integer and tensor not in formats.activations:
+            return f"the file leaves '{printable(tensor)}' in float"
     return ""
 
 
@@ -174,6 +184,7 @@ def _flush(
     """Turn the waiting layers into one island."""
     if not pending.specs:
         return
+    _recall(pending)
     made = pending.made
     inside = {layer.name for layer in pending.specs}
     feeds = dict.fromkeys(t for layer in pending.specs for t in layer.layer.inputs if t not in made)
@@ -183,6 +194,15 @@ def _flush(
         for t in layer.outputs
         if t in spec.outputs or any(user.name not in inside for user in spec.consumers.get(t, ()))
     ]
+    for layer, reason in zip(pending.specs, pending.reasons, strict=True):
+        for t in layer.outputs:
+            if t in fetches and t not in spec.integer and t not in formats.activations:
+                pending.floating[t] = (layer, reason)
+                fetches.remove(t)
+    if not fetches:
+        pending.specs.clear()
+        pending.reasons.clear()
+        return
     first = pending.specs[0]
     ops = ", ".join(dict.fromkeys(layer.op for layer in pending.specs))
     build.enter(first.name, ops, [s for layer in pending.specs for s in layer.layer.sources])
@@ -208,6 +228,21 @@ def _flush(
             build.macs[first.name] = build.macs.get(first.name, 0) + macs
     pending.specs.clear()
     pending.reasons.clear()
+
+
+def _recall(pending: _Pending) -> None:
+    """Put the layers that made formatless tensors before those that read them."""
+    wanted = list(zip(pending.specs, pending.reasons, strict=True))
+    for layer, _ in wanted:
+        for tensor in layer.layer.inputs:
+            known = pending.floating.get(tensor)
+            if known is not None and all(known[0] is not other for other, _ in wanted):
+                wanted.append(known)
+    # The later a layer was found here, the earlier it computes, but for those that waited in their order.
+    count = len(pending.specs)
+    ordered = [*reversed(wanted[count:]), *wanted[:count]]
+    pending.specs[:] = [layer for layer, _ in ordered]
+    pending.reasons[:] = [reason for _, reason in ordered]
 
 
 def _shape(spec: NetworkSpec, tensor: str) -> Sequence[int]:

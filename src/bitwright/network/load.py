@@ -17,8 +17,10 @@ from bitwright.network.names import name_nodes
 from bitwright.network.network import Network
 from bitwright.network.normalize import explicit_casts, normalize
 from bitwright.network.padding import explicit_pads, resize_by_scales
+from bitwright.network.qoperator import is_qoperator, write_pairs
 from bitwright.network.reading import check_external, read_bytes, read_file, read_proto
 from bitwright.network.shapes import Shape, Shapes, infer_shapes
+from bitwright.network.stated import has_pairs, take_constants
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -130,6 +132,9 @@ def _load(
     if model.functions:
         model = common.InlinePass()(model).model
     check_metadata(model)
+    if is_qoperator(model):
+        write_pairs(model)
+    stated = take_constants(model, other.target if other is not None else None) if has_pairs(model) else None
     name_nodes(model)
     _detach_initializers(model)
     notes = [*(other.notes if other is not None else ()), *to_float32(model)]
@@ -144,7 +149,7 @@ def _load(
     explicit_pads(model, found)
     resize_by_scales(model, found)
     name_nodes(model)
-    removed, old_notes, known = restored(model)
+    removed, old_notes, known, last = restored(model)
     one, batchable = _batch(model, inputs, fixed, found, notes, where)
     return Network(
         model,
@@ -155,6 +160,8 @@ def _load(
         batchable=batchable and known is not False,
         removed=removed,
         notes=(*old_notes, *notes),
+        stated=stated,
+        channels_last=(*last, *(other.last if other is not None else ())),
     )
 
 

@@ -19,12 +19,14 @@ ATTRIBUTES = "bitwright.attributes"
 _REMOVED = "bitwright.removed"
 _NOTES = "bitwright.notes"
 _BATCHABLE = "bitwright.batchable"
+_LAST = "bitwright.channels_last"
 
 
 def metadata(net: Network) -> dict[str, str]:
     """What a saved file must remember besides the graph."""
     removed = [[r.name, r.op, r.tensor, r.constant] for r in net.removed]
     return {
+        **({_LAST: json.dumps(sorted(net.channels_last))} if net.channels_last else {}),
         _REMOVED: json.dumps(removed),
         _NOTES: json.dumps(net.notes),
         _BATCHABLE: json.dumps(net.batchable),
@@ -58,13 +60,14 @@ def _is_json(text: str, kind: type[list[object]] | type[dict[str, object]]) -> b
     return isinstance(value, kind) and all(isinstance(name, str) for name in value)
 
 
-def restored(model: ir.Model) -> tuple[list[Removed], tuple[str, ...], bool | None]:
+def restored(model: ir.Model) -> tuple[list[Removed], tuple[str, ...], bool | None, tuple[str, ...]]:
     """What :func:`metadata` wrote into ``model``; nothing if it is some other file, or was tampered with."""
     try:
         removed = [
             Removed(str(a), str(b), str(c), bool(d)) for a, b, c, d in json.loads(model.metadata_props[_REMOVED])
         ]
         notes = tuple(str(n) for n in json.loads(model.metadata_props[_NOTES]))
-        return removed, notes, bool(json.loads(model.metadata_props[_BATCHABLE]))
+        last = tuple(str(n) for n in json.loads(model.metadata_props.get(_LAST, "[]")))
+        return removed, notes, bool(json.loads(model.metadata_props[_BATCHABLE])), last
     except (KeyError, ValueError, TypeError):
-        return [], (), None
+        return [], (), None, ()

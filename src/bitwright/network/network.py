@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import onnx_ir as ir
     import onnxruntime
 
+    from bitwright.network.stated import Stated
+
 
 class Network:
     """An ``onnx_ir.Model`` with shapes, provenance, layers and the few edits that passes need.
@@ -36,6 +38,7 @@ class Network:
         path: The file it came from, or None.
         notes: What loading changed, in sentences.
         batchable: Axis 0 of every activation is the batch, which can have any size.
+        stated: The formats that the file states, if it holds a quantized network.
     """
 
     def __init__(
@@ -49,8 +52,12 @@ class Network:
         batchable: bool,
         removed: Iterable[Removed] = (),
         notes: Iterable[str] = (),
+        stated: Stated | None = None,
+        channels_last: Iterable[str] = (),
     ) -> None:
         self.model, self.name, self.path, self.batchable = model, name, path, batchable
+        self.stated = stated
+        self._channels_last = frozenset(channels_last)
         self.notes = tuple(notes)
         self._shapes, self._types = dict(shapes), dict(types)
         self._removed = list(removed)
@@ -71,6 +78,11 @@ class Network:
     def outputs(self) -> tuple[str, ...]:
         """Names of the graph outputs."""
         return tuple(str(v.name) for v in self.model.graph.outputs)
+
+    @property
+    def channels_last(self) -> frozenset[str]:
+        """Tensors that are held with their channels second, while the user's network has them last."""
+        return frozenset(self._resolve(name) for name in self._channels_last)
 
     @property
     def opset(self) -> int:
@@ -435,6 +447,8 @@ class Network:
             batchable=self.batchable,
             removed=self._removed,
             notes=self.notes,
+            stated=self.stated,
+            channels_last=self._channels_last,
         )
         copy._alias = dict(self._alias)
         copy._fingerprint = self._fingerprint

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bitwright.number.arithmetic import Arithmetic
 from bitwright.number.expr import signed_bits, var
 from bitwright.number.format import Floats, Format, Rounding, round_real
 from bitwright.number.requantize import bound_by_parameters, rescale
@@ -205,7 +207,7 @@ def contract(
     check_accumulator(site, build, acc_lo, acc_hi)
     ratio = step / float(site.result.format.scale)
     acc = var("acc", int(lows.min()), int(highs.max()))
-    scaled = finish(rescale(acc, ratio, site.arithmetic), site.result, site.clamp)
+    scaled = finish(rescale(acc, ratio, arithmetic_of(site)), site.result, site.clamp)
     out_lo, out_hi = bound_by_parameters(scaled.expr, scaled.params, {"acc": (lows, highs)})
     size = [axis.outputs(n) for axis, n in zip(axes, source.shape[2:], strict=True)]
     if any(n <= 0 for n in size):
@@ -235,6 +237,14 @@ def contract(
     )
     build.step(form, [source], [out])
     return out
+
+
+def arithmetic_of(site: Site) -> Arithmetic:
+    """The target's arithmetic, or that of its rule for the operator."""
+    if site.rule.method != "single":
+        return site.arithmetic
+    single = {"requantize": "multiplier-single", "rounding": Rounding.HALF_UP, "semantics": "tflite-single"}
+    return replace(site.arithmetic, **single)  # type: ignore[arg-type]
 
 
 def check_accumulator(site: Site, build: Builder, lo: int, hi: int) -> None:

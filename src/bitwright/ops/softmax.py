@@ -10,6 +10,7 @@ import numpy as np
 from bitwright.number.expr import const, divide, minimum, round_shift, saturate, var
 from bitwright.number.format import Format, Rounding
 from bitwright.number.requantize import Scaled, rescale
+from bitwright.ops.gemmlowp import fixed_point_softmax
 from bitwright.ops.operator import NoIntegerForm, Operator, Site, element, finish
 from bitwright.ops.table import table_entries
 from bitwright.program.builder import Builder
@@ -57,6 +58,8 @@ def lower_softmax(site: Site, build: Builder) -> Sequence[Buffer]:
     if method == "q7":
         return [softmax_q7(site, build, source, axes)]
     top = largest(site, build, source, axes)
+    if method == "gemmlowp":
+        return [fixed_point_softmax(site, build, source, axes, top)]
     x, m = element(source, "x0"), element(top, "x1")
     span = source.hi - source.lo
     distance = minimum(x - m, 0)

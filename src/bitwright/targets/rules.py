@@ -21,7 +21,8 @@ METHODS: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         **dict.fromkeys(POOLS, frozenset({"exact", "dpu", "truncate", "away"})),
         **dict.fromkeys(("Add", "Sub", "Mul"), frozenset({"shift", "common-shift", "tflite"})),
-        "Softmax": frozenset({"integer", "q7"}),
+        "Softmax": frozenset({"integer", "q7", "gemmlowp"}),
+        **dict.fromkeys(("Gemm", "MatMul"), frozenset({"single"})),
         "LeakyRelu": frozenset({"table", "dpu"}),
         **dict.fromkeys(("Sigmoid", "Tanh", "HardSigmoid", "HardSwish"), frozenset({"table"})),
     }
@@ -39,6 +40,8 @@ METHOD_MEANING: Mapping[str, str] = MappingProxyType(
         "tflite": "TensorFlow Lite's: operands shifted left by 20 and requantized each, the sum requantized again; "
         "a product requantized once",
         "integer": "exact table of exponentials, integer sum, one rounded division",
+        "gemmlowp": "TensorFlow Lite's and CMSIS-NN's: exponentials in Q0.31, reciprocal of their sum by Newton's method",
+        "single": "requantized by an integer multiplier with one rounding, half up, whatever the target's requantizer",
         "q7": "powers of two instead of exponentials, as arm_softmax_q7",
         "table": "exact table with one entry per input integer",
     }

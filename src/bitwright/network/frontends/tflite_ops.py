@@ -171,8 +171,20 @@ def _name(reader: Reader, operation: Operation) -> str:
     return reader.tensor(operation.outputs[0]).name
 
 
-def _activated(reader: Reader, operation: Operation, held: Held, option: int) -> Held:
+def _fused(operation: Operation) -> int:
+    """Number of the activation that the operator's options fuse onto it; 0 for none."""
+    options = operation.options
+    return int(options.FusedActivationFunction()) if hasattr(options, "FusedActivationFunction") else 0
+
+
+def _inner(reader: Reader, operation: Operation) -> str | None:
+    """Name of what the operator makes before a fused activation: the file's name is for the activation's output."""
+    return f"{_name(reader, operation)}/linear" if _fused(operation) else None
+
+
+def _activated(reader: Reader, operation: Operation, held: Held) -> Held:
     """The activation that the operator's options fuse onto it."""
+    option = _fused(operation)
     if not option:
         return held
     if option not in _ACTIVATIONS:
@@ -181,14 +193,15 @@ def _activated(reader: Reader, operation: Operation, held: Held, option: int) ->
             op=operation.kind,
             layer=reader.title(operation),
         )
-    return _limited(reader, held, _ACTIVATIONS[option], f"{_name(reader, operation)}/{_ACTIVATIONS[option].lower()}")
+    name = _name(reader, operation)
+    return _limited(reader, held, _ACTIVATIONS[option], f"{name}/{_ACTIVATIONS[option].lower()}", name)
 
 
-def _limited(reader: Reader, held: Held, kind: str, name: str) -> Held:
+def _limited(reader: Reader, held: Held, kind: str, name: str, tensor: str | None = None) -> Held:
     if kind == "RELU":
-        return reader.build.unary("Relu", held, name=name)
+        return reader.build.unary("Relu", held, name=name, tensor=tensor)
     low, high = _LIMITS[kind]
-    return reader.build.unary("Clip", held, name=name, more=[np.float32(low), np.float32(high)])
+    return reader.build.unary("Clip", held, name=name, tensor=tensor, more=[np.float32(low), np.float32(high)])
 
 
 def _strides(options: Any) -> list[int]:
@@ -221,9 +234,10 @@ def _convolution(reader: Reader, operation: Operation) -> Held:
         padding=_padding(options),
         channels=outputs,
         name=name,
+        tensor=_inner(reader, operation),
         group=x.shape[-1] // depth,
     )
-    return _activated(reader, operation, held, options.FusedActivationFunction())
+    return _activated(reader, operation, held)
 
 
 def _bias(reader: Reader, operation: Operation, position: int) -> Weights | None:
@@ -251,10 +265,9 @@ def _transposed(reader: Reader, operation: Operation) -> Held:
         "pads": pads,
         "output_padding": [max(-t, 0) for t in spare],
     }
-    value = build.node("ConvTranspose", inputs, attributes, name=name)
+    value = build.node("ConvTranspose", inputs, attributes, name=name, tensor=_inner(reader, operation))
     held = build.held(value, (1, *size[1:-1], weights.array.shape[1]), first=True)
-    fused = options.FusedActivationFunction() if hasattr(options, "FusedActivationFunction") else 0
-    return _activated(reader, operation, held, fused)
+    return _activated(reader, operation, held)
 
 
 def _pool(reader: Reader, operation: Operation) -> Held:
@@ -268,8 +281,9 @@ def _pool(reader: Reader, operation: Operation) -> Held:
         padding=_padding(options),
         channels=x.shape[-1],
         name=_name(reader, operation),
+        tensor=_inner(reader, operation),
     )
-    return _activated(reader, operation, held, options.FusedActivationFunction())
+    return _activated(reader, operation, held)
 
 
 def _dense(reader: Reader, operation: Operation) -> Held:
@@ -284,8 +298,9 @@ def _dense(reader: Reader, operation: Operation) -> Held:
     if not options.KeepNumDims() and len(x.shape) > 2:
         x = build.reshape(x, (x.shape[0], int(np.prod(x.shape[1:]))), name=f"{name}/flatten")
     hint = reader.tensor(operation.inputs[1]).name
-    held = build.dense(x, weights, _bias(reader, operation, 2), name=name, hint=hint)
-    return _activated(reader, operation, held, options.FusedActivationFunction())
+    inner = _inner(reader, operation)
+    held = build.dense(x, weights, _bias(reader, operation, 2), name=name, tensor=inner, hint=hint)
+    return _activated(reader, operation, held)
 
 
 def _binary(op: str) -> Callable[[Reader, Operation], Held]:
@@ -294,10 +309,8 @@ def _binary(op: str) -> Callable[[Reader, Operation], Held]:
         for index in operation.inputs:
             constant = None if index in reader.made else reader.weights(index)
             parts.append(constant if constant is not None else reader.held(index))
-        held = reader.build.elementwise(op, parts, name=_name(reader, operation))
-        options = operation.options
-        fused = options.FusedActivationFunction() if hasattr(options, "FusedActivationFunction") else 0
-        return _activated(reader, operation, held, fused)
+        held = reader.build.elementwise(op, parts, name=_name(reader, operation), tensor=_inner(reader, operation))
+        return _activated(reader, operation, held)
 
     return add
 
@@ -345,8 +358,9 @@ def _reshape(reader: Reader, operation: Operation) -> Held:
 
 def _concat(reader: Reader, operation: Operation) -> Held:
     parts = [reader.held(i) for i in operation.inputs]
-    held = reader.build.concat(parts, int(operation.options.Axis()), name=_name(reader, operation))
-    return _activated(reader, operation, held, operation.options.FusedActivationFunction())
+    axis, name = int(operation.options.Axis()), _name(reader, operation)
+    held = reader.build.concat(parts, axis, name=name, tensor=_inner(reader, operation))
+    return _activated(reader, operation, held)
 
 
 def _pad(reader: Reader, operation: Operation) -> Held:
