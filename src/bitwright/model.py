@@ -93,6 +93,15 @@ def load(
         return model
     source = read(model, name=name, shapes=shapes, example=example)
     network, changes = prepare(source)
+    stated = network.stated
+    if stated is not None:
+        from bitwright.network.stated import take_pairs
+
+        network = network.clone()
+        found = take_pairs(network, stated)
+        network.stated = found if found.activations else None
+        if not found.activations:
+            network.notes = (*network.notes, "the file holds its weights in integers; they are read as real numbers")
     if not network.inputs or not network.outputs:
         raise ModelError(f"{printable(network.name)} has no inputs or no outputs, so there is nothing to quantize.")
     path = Path(model) if isinstance(model, (str, os.PathLike)) else None
