@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bitwright.explain.accumulators import SAMPLES, Tight, tight_layers, wrapped
 from bitwright.explain.finding import Cause, CauseLoss, LayerLoss
 from bitwright.explain.split import Piece, Split, Splitter
 from bitwright.explain.subject import Subject
@@ -71,6 +72,41 @@ class Sums:
         return dict(sorted(shares.items(), key=lambda item: -item[1]))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Wraps:
+    """A layer whose sums may leave the accumulator, over a few samples of each batch.
+
+    Attributes:
+        tight: The layer.
+        tensor: Its output.
+        signal: Energy of the float outputs of the network.
+        noise: Energy of what wrapping of this layer alone adds there.
+        beyond: Sums that leave the accumulator.
+        count: Sums in all.
+        lowest: The smallest.
+        highest: The largest.
+        changed: Decisions that differ.
+        samples: On so many samples.
+    """
+
+    tight: Tight
+    tensor: str
+    signal: float
+    noise: float
+    beyond: int
+    count: int
+    lowest: int
+    highest: int
+    changed: int
+    samples: int
+
+    def __add__(self, other: Wraps) -> Wraps:
+        sums = ("signal", "noise", "beyond", "count", "changed", "samples")
+        both: dict[str, Any] = {name: getattr(self, name) + getattr(other, name) for name in sums}
+        lowest, highest = min(self.lowest, other.lowest), max(self.highest, other.highest)
+        return Wraps(tight=self.tight, tensor=self.tensor, lowest=lowest, highest=highest, **both)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Effects:
     """Everything that was measured.
@@ -83,6 +119,7 @@ class Effects:
         without: Cause → the same with all causes but this one.
         flips: Run → decisions that differ from the float network's; empty where outputs have no classes.
         integers: Energy of the difference of the real integer outputs.
+        wraps: Layer → what wrapping would do, for layers whose sums may leave the accumulator.
     """
 
     samples: int
@@ -92,6 +129,7 @@ class Effects:
     without: Mapping[Cause, float]
     flips: Mapping[Key, int]
     integers: float
+    wraps: Mapping[str, Wraps] = field(default_factory=dict)
 
     @property
     def output_db(self) -> float | None:
@@ -180,6 +218,7 @@ class Meter:
         session = net.session(tensors)
         place = injected(net, self.splitter.tensors)
         engine = Engine(program, keep=True)
+        tight = tight_layers(subject)
         self._start()
         for feeds in batches:
             self._tell(count, "float network and integers")
@@ -194,6 +233,8 @@ class Meter:
                 splits[tensor] = split
             got = [program.buffers[name].format.dequantize(values[name]) for name in program.outputs]
             self._runs(place, feeds, splits, got, count)
+            if tight:
+                self._wrap(tight, place, feeds, splits, values, count)
             self._samples += len(next(iter(feeds.values())))
         return Effects(
             samples=self._samples,
@@ -203,6 +244,7 @@ class Meter:
             without=self._without,
             flips=self._flips,
             integers=self._integers,
+            wraps=self._wraps,
         )
 
     def _start(self) -> None:
@@ -212,6 +254,7 @@ class Meter:
         self._flips: dict[Key, int] = {}
         self._signal = self._integers = 0.0
         self._samples = 0
+        self._wraps: dict[str, Wraps] = {}
         self._pairs: list[tuple[str, Cause]] | None = None
         self._done = 0
 
@@ -257,6 +300,47 @@ class Meter:
             part = splits[tensor].errors.get(cause)
             name = splits[tensor].piece.name
             self._add(key, 0.0 if part is None else run(key, {tensor: part}, f"{cause} of {name}"))
+
+    def _wrap(
+        self,
+        tight: Sequence[Tight],
+        place: Injected,
+        feeds: Arrays,
+        splits: Mapping[str, Split],
+        values: Arrays,
+        count: int,
+    ) -> None:
+        """What it costs if accumulators wrap, each tight layer alone, on a few samples of the batch."""
+        few = {name: x[:SAMPLES] for name, x in feeds.items()}
+        cut = {name: x[:SAMPLES] for name, x in values.items()}
+        wanted = place.run(few, {})
+        signal = sum(energy(w) for w in wanted)
+        for one in tight:
+            split = next((s for s in splits.values() if one.step in s.piece.steps), None)
+            if split is None:
+                continue
+            self._tell(count, f"accumulator of {one.layer}")
+            found = wrapped(self.splitter.subject, one, split.piece, cut)
+            noise, changed = 0.0, 0
+            if found.beyond:
+                got = place.run(few, {split.piece.tensor: found.error})
+                noise = sum(energy(g - w) for g, w in zip(got, wanted, strict=True))
+                if self.decide is not None:
+                    changed = int((self.decide(got) != self.decide(wanted)).sum())
+            before = self._wraps.get(one.layer)
+            now = Wraps(
+                tight=one,
+                tensor=split.piece.tensor,
+                signal=signal,
+                noise=noise,
+                beyond=found.beyond,
+                count=found.count,
+                lowest=found.lowest,
+                highest=found.highest,
+                changed=changed,
+                samples=len(next(iter(few.values()))),
+            )
+            self._wraps[one.layer] = now if before is None else before + now
 
     def _worst_pairs(self) -> list[tuple[str, Cause]]:
         """Where single causes in single layers probably cost most; chosen once, by the first batch."""
