@@ -2,43 +2,73 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bitwright.errors import printable
-from bitwright.view.seen import FindingSeen, TensorSeen
+from bitwright.view.seen import FindingSeen, FoldSeen, TensorSeen
 
 if TYPE_CHECKING:
     from bitwright.detailing import FloatRow
 
+ONE_LAYER = re.compile(r": \d+ of \d+ channels")
 POOR_DB = 20.0
 MANY_OVER = 0.01
 MOST = 7
-SHOWN_FLOATS = 3
+SHOWN_FLOATS, MANY_BITS = 3, 2
 
 
 def first_findings(
-    sentences: Sequence[str], tensors: Sequence[TensorSeen], floats: Sequence[FloatRow] = ()
+    sentences: Sequence[str],
+    tensors: Sequence[TensorSeen],
+    floats: Sequence[FloatRow] = (),
+    folds: Sequence[FoldSeen] = (),
 ) -> tuple[FindingSeen, ...]:
-    """Three to seven things that stand out.
+    """Up to seven things that stand out, the heaviest first; what is well stands last, in one card.
 
     Args:
         sentences: What ``details`` found.
         tensors: All tensors.
         floats: Layers that run in float.
+        folds: What folding did.
     """
-    found = [_poor(t) for t in _worst(tensors)]
+    found = [_folded(f) for f in _stretched(folds, tensors)]
+    named = {one.layer for one in found}
+    found += [_poor(t) for t in _worst(tensors) if t.layer not in named]
+    rest = list(sentences)
     if floats:
-        found.append(_in_float(sentences[0], floats))
-        sentences = sentences[1:]
-    # What a channel of weights or an accumulator does is said of the network as a whole.
-    found += [
-        FindingSeen(
-            title="Accumulators" if "ccumulator" in s else "The integers", text=s, kind="proven", severity="good"
-        )
-        for s in sentences
-    ]
+        found.insert(0, _in_float(rest.pop(0), floats))
+    serious = [s for s in rest if "may overflow" in s]
+    found += [FindingSeen(title="Accumulators", text=s, kind="accumulator", severity="bad") for s in serious]
+    quiet = " ".join(s for s in rest if s not in serious and not ONE_LAYER.search(s))
+    if quiet:
+        found.append(FindingSeen(title="Proven of the integers", text=quiet, severity="good"))
     return tuple(found[:MOST])
+
+
+def _stretched(folds: Sequence[FoldSeen], tensors: Sequence[TensorSeen]) -> list[FoldSeen]:
+    """Folds that cost several bits, where the weights have one format for all channels."""
+    shared = {t.layer for t in tensors if t.kind == "Weights" and not t.type.per_channel}
+    costly = [f for f in folds if f.kind == "weights" and f.bits_lost >= MANY_BITS and f.layer in shared]
+    return sorted(costly, key=lambda f: -f.bits_lost)[:3]
+
+
+def _folded(fold: FoldSeen) -> FindingSeen:
+    harmed = sum(n > 0 for n in fold.channel_bits_lost)
+    whose = "" if fold.worst_channel is None else f" (channel {fold.worst_channel} by {fold.worst_scale:.3g})"
+    most = max(0, *fold.channel_bits_lost)
+    return FindingSeen(
+        title=fold.layer,
+        text=f"Folding batch normalization stretched the weights {fold.factor:.3g}-fold{whose}: {harmed} of "
+        f"{len(fold.channel_bits_lost)} channels lose up to {most} bit{'' if most == 1 else 's'} in one common format.",
+        kind="fold",
+        severity="bad",
+        figure=f"−{fold.bits_lost} bits",
+        remedy="Equalize the channels (--mend equalize), or take a target with a step for each channel.",
+        layer=fold.layer,
+        tensor=f"{fold.layer}.Weights",
+    )
 
 
 def _worst(tensors: Sequence[TensorSeen]) -> list[TensorSeen]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -10,14 +11,14 @@ from bitwright.view.axis import POOR, quality
 from bitwright.view.blocks import MOST, blocks, collapsed, inside
 from bitwright.view.drawing import line, rect, short, svg, words
 from bitwright.view.layout import layout
-from bitwright.view.markup import TOLD, Content, Markup, cut, label, tag
+from bitwright.view.markup import TOLD, Content, Markup, cut, label, spaced, tag
 from bitwright.view.palette import light
 from bitwright.view.seen import BoxSeen, GraphSeen
 
-BOX, TALL, ACROSS, DOWN, EDGE = 176, 40, 16, 24, 8
+BOX, TALL, ACROSS, DOWN, EDGE = 140, 38, 10, 22, 4
 """Width and height of a box, gaps between boxes and rows, and the margin, in pixels."""
 
-NAME_LETTERS, OP_LETTERS = 25, 21
+NAME_LETTERS, LETTERS = 20, 23
 LOST = (0, 1, 2, 3)
 COLORINGS = ("sqnr", "bits", "where")
 WHERE = {"integer": "in4", "table": "table", "float": "float", "input": "muted", "output": "muted", "removed": "none"}
@@ -92,7 +93,7 @@ def wire(points: list[tuple[float, float]]) -> Markup:
 def _box(index: int, box: BoxSeen, x: float, y: float, link: Link | None, by: str, shared: int | None) -> Markup:
     dashed = box.state in {"float", "removed"}
     figure = "" if box.sqnr_db is None else f"{box.sqnr_db:.0f} dB"
-    kind = cut(" · ".join(part for part in (box.op, box.shape) if part), OP_LETTERS + (0 if figure else 8))
+    kind = _kind(box, LETTERS - len(figure))
     colors = " ".join(f"{how[0]}-{tag_token(box, how)}" for how in COLORINGS)
     parts: list[Content] = [
         rect(
@@ -115,18 +116,25 @@ def _box(index: int, box: BoxSeen, x: float, y: float, link: Link | None, by: st
             fill=light(tag_token(box, by)),
             class_=f"tag {colors}",
         ),
-        words(x + 14, y + 16, cut(_plain(box.name), NAME_LETTERS), "text", 12),
-        words(x + 14, y + 31, _plain(kind), "muted", 10),
-        words(x + BOX - 8, y + 31, figure, "muted", 10, text_anchor="end") if figure else None,
+        words(x + 12, y + 15, cut(_plain(box.name), NAME_LETTERS - (3 if shared is not None else 0)), "text", 12),
+        words(x + 12, y + 30, _plain(kind), "muted", 10),
+        words(x + BOX - 6, y + 30, figure, "muted", 10, text_anchor="end") if figure else None,
         tag("title", _told(box)),
     ]
     if shared is not None:
-        parts.append(_link_sign(x + BOX - 20, y + 8))
+        parts.append(_link_sign(x + BOX - 19, y + 7))
     group = tag(
         "g", *parts, class_=f"box is-{box.state}", data_box=index, data_layer=box.layer if box.layer >= 0 else None,
     )  # fmt: skip
     target = link(index, box) if link is not None else None
     return tag("a", group, href=target) if target else group
+
+
+def _kind(box: BoxSeen, letters: int) -> str:
+    """Operator and shape in so many letters; square images as a power: ``Conv · 64×55²``."""
+    shape = re.sub(r"^(.+)×(\d+)×\2$", lambda m: m[1] if m[2] == "1" else f"{m[1]}×{m[2]}²", box.shape)
+    op = cut(box.op, max(letters - len(shape) - 3, 6))
+    return f"{op} · {shape}" if shape else op
 
 
 def _link_sign(x: float, y: float) -> Markup:
@@ -197,4 +205,4 @@ def graph_key(by: str = "sqnr") -> Markup:
         items += [tag("span", svg(12, 12, rect(0, 0, 12, 12, token, rx=2)), f" {text}", class_="key")]
     dashed = svg(22, 12, line([(0, 6), (22, 6)], "float", 1.5, stroke_dasharray="4 3"))
     items.append(tag("span", dashed, " stays in float", class_="key"))
-    return tag("p", *items, class_=f"keys by-{by}")
+    return tag("p", *spaced(*items), class_=f"keys by-{by}")

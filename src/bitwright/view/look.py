@@ -61,20 +61,21 @@ def look(
     measured = {} if explanation is None else {row.layer: row.cumulative_db for row in explanation.layers}
     optimized, network = graphs_seen(q, tensors, measured)
     profile, profile_of = _profile(optimized, explanation)
+    folds = tuple(fold_seen(fold) for fold in q.provenance.get("folds", ()))
     return Page(
         side=side_seen(q),
         verdict="" if validation is None else validation.verdict.text,
         verdict_kind="" if validation is None else validation.verdict.kind.value,
         facts=_facts(q, validation, command, data),
         tiles=_tiles(q, validation),
-        findings=_findings(found.findings, tensors, explanation, found.float_layers),
+        findings=_findings(found.findings, tensors, explanation, found.float_layers, folds),
         figures=() if validation is None else _figures(validation),
         tensors=tensors,
         optimized=optimized,
         network=network,
         profile=profile,
         profile_of=profile_of,
-        folds=tuple(fold_seen(fold) for fold in q.provenance.get("folds", ())),
+        folds=folds,
         floats=tuple((row.layer, row.op, row.reason) for row in found.float_layers),
         memory=memory_seen(q) if cost is None else cost_memory(cost),
         cycles=() if cost is None else cost_cycles(cost),
@@ -191,13 +192,14 @@ def _findings(
     tensors: Sequence[TensorSeen],
     explanation: Explanation | None,
     floats: Sequence[Any],
+    folds: Sequence[FoldSeen],
 ) -> tuple[FindingSeen, ...]:
     """What an explanation found; without one, what the formats alone tell."""
     from bitwright.view.first_findings import first_findings
 
     if explanation is not None and explanation.findings:
         return tuple(finding_seen(one) for one in explanation.findings)
-    return first_findings(sentences, tensors, floats)
+    return first_findings(sentences, tensors, floats, folds)
 
 
 def finding_seen(finding: Finding) -> FindingSeen:

@@ -93,6 +93,20 @@ def label(name: object, limit: int = SHOWN) -> Markup:
     return tag("bdi", shown, title=None if shown == whole else whole)
 
 
+def breakable(name: object, limit: int = SHOWN) -> Markup:
+    """A foreign name as :func:`label` shows it, which may go on in the next line after a dot, slash or underscore."""
+    shown = label(name, limit)
+    if shown.startswith("<"):
+        return shown
+    return Markup(re.sub(r"([/._])(?=[^/._])", r"\1<wbr>", shown))
+
+
+def spaced(*content: Content) -> list[Content]:
+    """Pieces with spaces between them, for readers without a stylesheet; nothing for what is None."""
+    kept = [piece for piece in content if piece is not None]
+    return [part for k, piece in enumerate(kept) for part in ((" ", piece) if k else (piece,))]
+
+
 def cut(name: str, limit: int) -> str:
     """``name`` in at most ``limit`` characters, the middle left out: both ends of a layer's name tell something."""
     if len(name) <= limit:

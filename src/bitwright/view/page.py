@@ -9,7 +9,7 @@ from bitwright.view import charts, panels
 from bitwright.view.axis import Axis, shared_axis
 from bitwright.view.graph import COLORINGS, Link, graph_key, graph_section
 from bitwright.view.heat import HeatSeen, heat
-from bitwright.view.markup import Content, Markup, label, tag
+from bitwright.view.markup import Content, Markup, label, spaced, tag
 from bitwright.view.pairs import PairsSeen, pairs_table, schemes_text
 from bitwright.view.seen import BoxSeen, Page, TensorSeen
 from bitwright.view.style import digest, report_script, stylesheet
@@ -88,7 +88,7 @@ def _choices(name: str, legend: str, values: Sequence[tuple[str, str]]) -> Marku
         tag("label", tag("input", type="radio", name=name, id=f"{name}-{value}", checked=k == 0), text)
         for k, (value, text) in enumerate(values)
     ]
-    return tag("fieldset", tag("legend", legend), *buttons, class_="choices")
+    return tag("fieldset", tag("legend", legend), *spaced(*buttons), class_="choices")
 
 
 def tensors(page: Page, axis: Axis, *, drawn: int = DRAWN) -> Markup:
@@ -188,7 +188,7 @@ def parts(
     found: list[tuple[str, str, Markup | None]] = [
         ("summary", "Summary", summary(page)),
         ("findings", "Findings", section("findings", "Findings", panels.findings(page.findings), pane=True)),
-        ("floats", "In float", section("floats", "Layers that stay in float", panels.floats(page.floats))),
+        ("floats", "In float", _floats(page)),
         ("tensors", "Tensors", tensors(page, axis, drawn=drawn)),
         ("comparison", "Comparison", None if other is None else comparison(other)),
         ("layers", "Layers", layers(page)),
@@ -201,6 +201,10 @@ def parts(
         ("words", "Words", section("words", "Words", panels.glossary())),
     ]
     return tuple((name, short, markup) for name, short, markup in found if markup is not None)
+
+
+def _floats(page: Page) -> Markup | None:
+    return section("floats", "Layers that stay in float", panels.floats(page.floats)) if page.floats else None
 
 
 def _memory(page: Page) -> Markup | None:
@@ -232,7 +236,7 @@ def top(page: Page) -> Markup:
     return tag(
         "header",
         tag("h1", label(page.name, 100)),
-        tag("div", *(tag("span", label(chip, 80), class_="chip") for chip in chips), button, class_="chips"),
+        tag("div", *spaced(*(tag("span", label(chip, 80), class_="chip") for chip in chips), button), class_="chips"),
         class_="top",
     )
 
@@ -272,7 +276,10 @@ def document(
         tag("link", rel="stylesheet", href=f"{split}.css") if split else tag("style", Markup(style)),
     )
     contents = tag(
-        "nav", *(tag("a", short, href=f"#{name}") for name, short, _ in found), class_="contents", aria_label="Contents"
+        "nav",
+        *spaced(*(tag("a", short, href=f"#{name}") for name, short, _ in found)),
+        class_="contents",
+        aria_label="Contents",
     )
     body = tag(
         "body",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from bitwright.errors import printable
 from bitwright.view.axis import Axis, shared_axis
-from bitwright.view.markup import TOLD, Content, Markup, label, tag
+from bitwright.view.markup import TOLD, Content, Markup, breakable, tag
 from bitwright.view.seen import Page, SideSeen, TensorSeen
 from bitwright.view.strip import CELL, axis_marks, figure, strip
 from bitwright.view.table import type_text
@@ -130,7 +130,7 @@ def _row(row: PairSeen, axis: Axis) -> Markup:
     shown = "" if gain is None or abs(gain) < 0.05 else f"{gain:+.1f}".replace("-", "−")
     return tag(
         "tr",
-        tag("th", label(row.a.name, 60), scope="row", class_="name"),
+        tag("th", breakable(row.a.name, 60), scope="row", class_="name"),
         tag("td", *types, class_="both"),
         tag("td", *(strip(t, axis, cell=CELL) for t in both), class_="both bits"),
         tag("td", *(tag("div", figure(t.overflow)) for t in both), class_="both number"),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from bitwright.errors import printable
 from bitwright.view.drawing import block, line, rect, svg, words
-from bitwright.view.markup import TOLD, Content, Markup, label, tag
+from bitwright.view.markup import TOLD, Content, Markup, label, spaced, tag
 from bitwright.view.seen import FindingSeen, FoldSeen, TileSeen
 from bitwright.view.table import number
 
@@ -27,8 +27,8 @@ def tiles(items: Sequence[TileSeen]) -> Markup:
 
 def _tile(item: TileSeen) -> Markup:
     change = tag("span", f" {item.change}", class_=f"change {item.tone}") if item.change else None
-    before = tag("span", f"float {item.before}", class_="note") if item.before else None
-    note = tag("span", item.note, class_="note") if item.note else None
+    before = tag("div", f"float {item.before}", class_="note") if item.before else None
+    note = tag("div", item.note, class_="note") if item.note else None
     value = tag("span", item.value, class_="value" + (" bad" if item.tone == "bad" and not item.change else ""))
     return tag("div", tag("dt", item.label), tag("dd", value, change, before, note), class_="tile")
 
@@ -46,7 +46,7 @@ def _finding(index: int, item: FindingSeen, *, buttons: bool) -> Markup:
         head.append(tag("span", item.kind, class_="chip"))
     if item.figure:
         head.append(tag("span", item.figure, class_="figure"))
-    body: list[Content] = [tag("div", *head, class_="head"), tag("p", label(item.text, 600))]
+    body: list[Content] = [tag("div", *spaced(*head), class_="head"), tag("p", label(item.text, 600))]
     if item.remedy or item.gain:
         gain = tag("span", f" {item.gain} measured", class_="gain") if item.gain else None
         body.append(tag("p", label(item.remedy, 400), gain, class_="remedy"))
@@ -134,6 +134,7 @@ def fold_card(fold: FoldSeen, bias: FoldSeen | None = None) -> Markup:
         tag(
             "div",
             tag("strong", label(fold.layer, 48)),
+            " ",
             tag("span", chip, class_="chip" + (" bad" if lost > 1 else "")),
             class_="head",
         ),

@@ -82,6 +82,8 @@ def axis_marks(axis: Axis, *, cell: int = CELL) -> Markup:
     """The labels above the strips: a power of two every four columns, and ``=0`` over the zeros."""
     marks = []
     for exponent in axis.powers():
+        if axis.column(exponent) > axis.columns - 2:  # it would run into the mark of the zeros
+            continue
         x = axis.column(exponent) * cell + (cell - 1) / 2
         marks.append(words(x, 9, power(exponent), size=9, text_anchor="middle"))
     marks.append(words(axis.columns * cell + GAP + cell / 2, 9, "=0", size=9, text_anchor="middle"))

@@ -8,13 +8,14 @@ from collections.abc import Callable, Sequence
 from bitwright.errors import printable
 from bitwright.view.axis import Axis, quality
 from bitwright.view.drawing import rect, svg
-from bitwright.view.markup import TOLD, Content, Markup, label, tag
+from bitwright.view.markup import TOLD, Content, Markup, spaced, tag
 from bitwright.view.seen import TensorSeen, TypeSeen
 from bitwright.view.strip import axis_marks, figure, strip
 
 POOR_DB = 20.0
 MANY_UNDER = 0.25
 BEST_DB = 45.0
+DIGITS = re.compile(r"\d+\.\d+(e[-+]?\d+)?")
 METER = 44
 
 COLUMNS = (
@@ -39,14 +40,28 @@ def number(value: float | None) -> str:
 
 
 def type_text(kind: TypeSeen) -> Markup:
-    """A format as people write it: ``int8·2⁻⁵`` with a raised exponent."""
-    shown = re.sub(r"(\d\.\d{3})\d+", r"\1", kind.text)
-    before, power, after = shown.partition("2^")
-    if not power:
-        return tag("span", shown, class_="type")
-    found = re.match(r"\[[^\]]*\]|-?\d+", after)
-    raised = found[0] if found else ""
-    return tag("span", before, "2", tag("sup", raised.replace("-", "−")), after[len(raised) :], class_="type")
+    """A format as people write it: ``int8·2⁻⁵`` with a raised exponent; what is long stands small under it."""
+    shown = DIGITS.sub(lambda found: f"{float(found[0]):.3g}", kind.text)
+    name, dot, step = shown.partition("·")
+    if kind.per_channel:
+        span = step.removesuffix(" per channel").strip("[]").replace("..", " … ")
+        return tag("span", name, " per channel ", tag("small", _raised(span), class_="muted"), class_="type")
+    step, _, zero = step.partition(" (zero point ")
+    under = tag("small", " zero point " + zero.rstrip(")").replace("-", "−"), class_="muted") if zero else None
+    return tag("span", name, dot, _raised(step), under, class_="type")
+
+
+def _raised(text: str) -> Markup:
+    """``2^-5`` with a raised exponent; of ``2^[-9..-5]``, whose brackets are gone, both."""
+    base, power, rest = text.partition("2^")
+    if not power or base:
+        return tag("span", text)
+    ends = rest.strip("[]").split(" … ")
+    return tag("span", *(part for k, e in enumerate(ends) for part in (" … " if k else "", "2", _sup(e))))
+
+
+def _sup(exponent: str) -> Markup:
+    return tag("sup", exponent.strip("[]").replace("-", "−"))
 
 
 def meter(decibel: float | None) -> Markup | None:
@@ -83,7 +98,7 @@ def tensor_row(
         "tr",
         tag(
             "th",
-            tag("a", label(tensor.name, 60), href=href) if href else label(tensor.name, 60),
+            tag("a", breakable(tensor.name, 60), href=href) if href else breakable(tensor.name, 60),
             scope="row",
             class_="name",
         ),
@@ -152,4 +167,5 @@ def strip_key() -> Markup:
         (("lane",), "representable, empty"),
         (("none",), "not representable"),
     )
-    return tag("p", *(tag("span", sample(*tokens), f" {text}", class_="key") for tokens, text in items), class_="keys")
+    keys = (tag("span", sample(*tokens), f" {text}", class_="key") for tokens, text in items)
+    return tag("p", *spaced(*keys), class_="keys")
