@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from bitwright.errors import printable
 from bitwright.view.axis import Axis, quality
 from bitwright.view.drawing import rect, svg
-from bitwright.view.markup import TOLD, Content, Markup, spaced, tag
+from bitwright.view.markup import TOLD, Content, Markup, breakable, spaced, tag
 from bitwright.view.seen import TensorSeen, TypeSeen
 from bitwright.view.strip import axis_marks, figure, strip
 
