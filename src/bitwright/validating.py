@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bitwright.errors import printable
+from bitwright.errors import Mismatch, printable
 from bitwright.model import open_samples
 
 if TYPE_CHECKING:
+    from bitwright.boards.board import Session
     from bitwright.metrics.validation import Validation
     from bitwright.quantized import Quantized
 
@@ -29,6 +31,9 @@ def validate(
     seed: int | None = None,
     skip_bad: bool = False,
     decode: Any = None,
+    board: str | None = None,
+    core: str | None = None,
+    compiler: str | None = None,
     progress: Progress | None = None,
 ) -> Validation:
     """Run the float network and the integer program over the same samples and compare them.
@@ -43,20 +48,106 @@ def validate(
         seed: See :func:`calibrate`.
         skip_bad: Leave out samples that cannot be read.
         decode: The decode function of a detector.
+        board: Compute the integers on this board instead of in the simulator; every output of every sample is compared
+            with the simulator's.
+        core: See :func:`deploy`.
+        compiler: See :func:`deploy`.
         progress: Called with (samples done, samples in all or None, what is going on).
 
     Raises:
         NoData: if there are no samples, or no labels where the metric needs them.
-        Mismatch: if the fast engine and the reference differ, which would be a bug of ours.
+        Mismatch: if the fast engine and the reference differ, or the board and the engine: a bug of ours.
+        UnknownTarget: if there is no such board.
+        ToolMissing: if the board needs a compiler or an emulator that is not installed.
+        DoesNotFit: if the board has too little memory.
     """
+    with _machine(quantized, board, core=core, compiler=compiler, progress=progress) as machine:
+        return _validated(
+            machine, data, metric, samples=samples, seed=seed, skip_bad=skip_bad, decode=decode, progress=progress
+        )
+
+
+@dataclass
+class _Machine:
+    """What computes the integers: the simulator, or a board that is compared with it."""
+
+    q: Quantized
+    session: Session | None = None
+    board: str = ""
+    checked: int = 0
+
+    @property
+    def name(self) -> str:
+        """For the report."""
+        return f"{self.board} ({self.session.toolchain})" if self.session else self.q.engine.name
+
+    def run(self, inputs: Mapping[str, Any], timer: _Timer) -> dict[str, Any]:
+        """The integers of the outputs.
+
+        Raises:
+            Mismatch: if the board computes others than the simulator.
+        """
+        import numpy as np
+
+        if self.session is None:
+            with timer.of("quantized"):
+                return dict(self.q.engine.run(inputs))
+        with timer.of("quantized"):
+            got = self.session.run(inputs)
+        want = self.q.engine.run(inputs)
+        for name in self.q.program.outputs:
+            wrong = np.argwhere(want[name] != got[name])
+            if len(wrong):
+                place = tuple(int(v) for v in wrong[0])
+                raise Mismatch(
+                    f"{self.board} and the simulator differ in {len(wrong)} integers of output '{printable(name)}', first "
+                    f"at {list(place)}: {int(got[name][place])} instead of {int(want[name][place])}. `bitwright deploy` "
+                    "says in which step. Please report it.",
+                    tensor=name,
+                    index=place,
+                    expected=int(want[name][place]),
+                    got=int(got[name][place]),
+                )
+            self.checked += want[name].size
+        return got
+
+
+@contextmanager
+def _machine(
+    quantized: Any, board: str | None, *, core: str | None, compiler: str | None, progress: Progress | None
+) -> Iterator[_Machine]:
+    from bitwright.quantized import open_quantized
+
+    q = open_quantized(quantized)
+    if board is None:
+        yield _Machine(q)
+        return
+    from bitwright.boards.registry import find_board
+    from bitwright.deploying import job_of
+
+    found = find_board(board)
+    with found.session(job_of(q, core=core, compiler=compiler, progress=progress)) as session:
+        yield _Machine(q, session, found.name)
+
+
+def _validated(
+    machine: _Machine,
+    data: Any,
+    metric: Any,
+    *,
+    samples: int | None,
+    seed: int | None,
+    skip_bad: bool,
+    decode: Any,
+    progress: Progress | None,
+) -> Validation:
     import numpy as np
 
     from bitwright.metrics.choose import metric_for
     from bitwright.metrics.comparison import Comparison
     from bitwright.metrics.validation import Pair, Seconds
-    from bitwright.quantized import open_quantized
 
-    q = open_quantized(quantized)
+    q = machine.q
     program, net, contract = q.program, q.network, q.contract
     source = open_samples(net, contract, data, samples=samples, seed=seed, skip_bad=skip_bad)
     timer = _Timer()
@@ -89,7 +180,8 @@ def validate(
             checked, mismatches = agreement.values_checked, agreement.mismatches
             q.engine.run(q.integers({name: x[:1] for name, x in arrays.items()}))
         with timer.of("quantized"):
-            outputs = q.reals(q.engine.run(q.integers(arrays)))
+            integers = q.integers(arrays)
+        outputs = q.reals(machine.run(integers, timer))
         comparison.update(
             [np.asarray(f) for f in floats],
             [o.astype(np.float32) for o in outputs],
@@ -98,14 +190,14 @@ def validate(
         )
         done += len(batch)
         if progress is not None:
-            progress(done, source.length, "validating")
+            progress(done, source.length, f"on {machine.board}" if machine.board else "validating")
         with timer.of("data"):
             batch = next(batches, None)
     return comparison.validation(
         learnable_bytes=Pair(q.learnable_float_bytes, program.learnable_bytes),
         integer_mac_share=program.integer_mac_share,
-        engine=q.engine.name,
-        values_checked=checked,
+        engine=machine.name,
+        values_checked=checked + machine.checked,
         mismatches=mismatches,
         seconds=Seconds(**timer.spent),
         target=program.target,

@@ -278,7 +278,7 @@ def test_usage_is_2_and_names_the_nearest(line: Line) -> None:
     one_paragraph(line("inspect", MODEL, "--shape", "data"), "NAME=SHAPE")
     one_paragraph(line("quantize", MODEL, "--data", CALIB, "--mend", "auto", "--time", "soon"), "--time soon", "5m")
     one_paragraph(line("quantize", MODEL, "--data", CALIB, "--mend", "hammer", "--time", "1s"), "hammer")
-    one_paragraph(line("validate", "x.bw", "--data", VAL, "--board", "zcu102"), "--board", "simulator")
+    one_paragraph(line("validate", "x.bw", "--data", VAL, "--board", "zcu102"), "no board", "zcu102", "host")
     one_paragraph(line("quantize", MODEL, "--data", CALIB, "-o", "nowhere/x.bw"), "no folder")
     one_paragraph(line("quantize", MODEL, "--data", CALIB, "--scheme", "mmse"), "'mse'")
 

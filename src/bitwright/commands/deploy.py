@@ -55,9 +55,11 @@ def deploy(
     Without --data the samples are random numbers over the range of the input, the same every time. Exits with 70 if an
     integer differs, which is a bug of bitwright.
     """
+    from bitwright.boards.registry import find_board
     from bitwright.deploying import deploy as run
     from bitwright.quantized import Quantized
 
+    find_board(board)  # before anything takes time
     q = Quantized.load(quantized)
     with screen.progress("Deploying", "samples", quiet=quiet) as progress:
         found = run(

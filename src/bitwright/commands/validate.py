@@ -30,7 +30,8 @@ SHARES = set(catalog.METRICS) - {"mse", "sqnr"}
 @click.option("--min", "least", type=float, metavar="VALUE", help="Exit with 1 if the quantized figure is below.")
 @click.option("--max", "most", type=float, metavar="VALUE", help="Exit with 1 if it is above (for mse).")
 @options.samples
-@click.option("--board", metavar="B", help="Run on a board instead of in the simulator.")
+@options.board()
+@options.core
 @click.option("--quiet", is_flag=True, help="No progress.")
 @options.as_json
 def validate(
@@ -45,26 +46,39 @@ def validate(
     seed: int | None,
     skip_bad: bool,
     board: str | None,
+    core: str | None,
     quiet: bool,
     as_json: bool,
 ) -> None:
     """Run the float network and the integers of NAME.bw over the same samples, and compare them.
 
-    The first samples also go through the reference simulator, and every integer of every tensor is compared.
+    The first samples also go through the reference simulator, and every integer of every tensor is compared. With
+    --board the integers are computed there, and every output of every sample is compared with the simulator's.
     """
+    from bitwright.boards.registry import find_board
     from bitwright.quantized import Quantized
     from bitwright.validating import validate as run
 
+    if core is not None and board is None:
+        raise click.UsageError("--core is for --board: the simulator has no kernels for cores.")
     if board is not None:
-        raise click.UsageError(
-            f"--board {board}: this version of bitwright drives no boards. Leave out --board to validate in the "
-            "simulator, which computes the same integers."
-        )
+        find_board(board)  # before anything takes time
     check_threshold(metric, least, most)
     q = Quantized.load(quantized)
     unit = "samples" if q.contract.layout == "raw" else "images"
     with screen.progress("Validating", unit, quiet=quiet) as progress:
-        result = run(q, data, metric, samples=samples, seed=seed, skip_bad=skip_bad, decode=decode, progress=progress)
+        result = run(
+            q,
+            data,
+            metric,
+            samples=samples,
+            seed=seed,
+            skip_bad=skip_bad,
+            decode=decode,
+            board=board,
+            core=core,
+            progress=progress,
+        )
     if as_json:
         screen.emit_json(result.to_json())
     else:
