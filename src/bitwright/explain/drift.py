@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 TOO_NARROW = 2.0
 TOO_WIDE = 4.0
 """A format is stale if the data at hand ask for a step so many times coarser, or finer."""
+GROWN = 1.4
+"""And its range must really have grown by so much: a step of a power of two may double for a trifle."""
 UNLIKE = 0.5
 """Input ranges shifted or scaled by as much (of a standard deviation, or of one octave) were prepared otherwise."""
 
@@ -54,11 +56,6 @@ class Drift:
     growth: float
     input_shift: float
     input_ratio: float
-
-    @property
-    def stale(self) -> frozenset[str]:
-        """Tensors whose formats do not fit these samples."""
-        return frozenset((*self.narrow, *self.wide))
 
     @property
     def inputs_differ(self) -> bool:
@@ -105,7 +102,8 @@ def drift_of(subject: Subject, here: Statistics) -> Drift:
         used = subject.formats.activations.get(tensor)
         if used is None:
             continue
-        if ratio >= TOO_NARROW and reach(used) < stats.absmax:
+        grown = stats.absmax / max(old.absmax, 1e-30)
+        if ratio >= TOO_NARROW and grown >= GROWN and reach(used) < stats.absmax:
             narrow[tensor] = ratio
         elif ratio <= 1 / TOO_WIDE and reach(used) >= TOO_WIDE * stats.absmax:
             wide[tensor] = 1 / ratio

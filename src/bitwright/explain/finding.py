@@ -63,10 +63,12 @@ class Gain:
     Attributes:
         before_db: Output signal to quantization noise without it.
         after_db: With it.
-        metric: Of the two figures that follow: ``top1`` where labels are known, else ``agreement`` with the float
-            network; empty where outputs have no classes.
+        metric: Of the two figures that follow: ``agreement`` with the float network's answers, or ``top1`` where the
+            float network itself was wrong; empty where outputs have no classes.
         before: In 0..1; None where there is no metric.
         after: The same with the remedy.
+        top1_before: Share of right answers in 0..1; None without labels.
+        top1_after: The same with the remedy.
         samples: Measured on so many.
         seconds: What the trial took.
     """
@@ -76,6 +78,8 @@ class Gain:
     metric: str = ""
     before: float | None = None
     after: float | None = None
+    top1_before: float | None = None
+    top1_after: float | None = None
     samples: int = 0
     seconds: float = 0.0
 
@@ -103,6 +107,8 @@ class Gain:
             "after": number(self.after),
             "before_db": number(self.before_db),
             "after_db": number(self.after_db),
+            "top1_before": number(self.top1_before),
+            "top1_after": number(self.top1_after),
             "samples": self.samples,
             "seconds": round(self.seconds, 2),
         }

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 Reals = NDArray[Any]
 Values = Mapping[str, NDArray[Any]]
+STRETCHED = 3.0
+"""A channel so many times the median one stretches the tensor; below, channels are just not alike."""
 ARITHMETIC = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sub", "Mul", "Concat", "Sum", "Div"})
 
 
@@ -96,12 +98,13 @@ class Splitter:
 
     Attributes:
         subject: The network.
-        stale: Tensors whose format fits the calibration data but not the data at hand: their errors count as those of
-            calibration.
+        narrow: Tensors whose range grew since calibration: what is cut off counts as an error of calibration.
+        wide: Tensors whose range shrank: so does what is rounded off.
     """
 
     subject: Subject
-    stale: frozenset[str] = field(default=frozenset())
+    narrow: frozenset[str] = field(default=frozenset())
+    wide: frozenset[str] = field(default=frozenset())
 
     @cached_property
     def pieces(self) -> tuple[Piece, ...]:
@@ -270,11 +273,8 @@ class Splitter:
         """Take the way from the real output ``made`` to the integers ``got`` apart."""
         format = self.subject.program.buffers[piece.buffer].format
         own, why = self._own(piece, format)
-        clip, rest = (
-            (Cause.CALIBRATION_DATA, Cause.CALIBRATION_DATA)
-            if piece.tensor in self.stale
-            else (Cause.ACTIVATION_CLIPPING, Cause.ACTIVATION_ROUNDING)
-        )
+        clip = Cause.CALIBRATION_DATA if piece.tensor in self.narrow else Cause.ACTIVATION_CLIPPING
+        rest = Cause.CALIBRATION_DATA if piece.tensor in self.wide else Cause.ACTIVATION_ROUNDING
         low, high = (float(v) for v in own.real_range)
         cut = np.clip(made, low, high)
         clipped = int(np.count_nonzero(np.abs(made - cut) > float(own.scale) / 2))
@@ -341,7 +341,8 @@ def blown_up(subject: Subject) -> dict[str, Mapping[str, Any]]:
         if len(lost) != len(tops) or not lost:
             continue
         # Most channels lose bits, and not the one that is largest now: folding stretched the tensor.
-        if float(np.median(lost)) >= 1 and lost[int(np.argmax(tops))] < float(np.median(lost)):
+        stretched = float(tops.max()) >= STRETCHED * float(np.median(tops[tops > 0])) if tops.any() else False
+        if stretched and float(np.median(lost)) >= 1 and lost[int(np.argmax(tops))] < float(np.median(lost)):
             found[layer] = fold
     return found
 
