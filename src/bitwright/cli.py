@@ -17,8 +17,8 @@ from bitwright import __version__
 
 # In the order in which they are used.
 COMMANDS = (
-    "inspect", "calibrate", "quantize", "validate", "details", "compare", "report", "check", "export", "deploy",
-    "targets", "demo",
+    "inspect", "calibrate", "quantize", "validate", "explain", "details", "compare", "report", "check", "export", "estimate",
+    "deploy", "app", "targets", "demo",
 )  # fmt: skip
 
 
@@ -33,7 +33,8 @@ class Commands(click.Group):
         """The command ``cmd_name``, or None."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(importlib.import_module(f"bitwright.commands.{cmd_name}"), cmd_name)
+        home = "bitwright.app.command" if cmd_name == "app" else f"bitwright.commands.{cmd_name}"
+        command: click.Command = getattr(importlib.import_module(home), cmd_name)
         return command
 
     def resolve_command(
