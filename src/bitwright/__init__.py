@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bitwright import errors
-    from bitwright.api import Calibration, Model, calibrate, export, load, quantize, validate
+    from bitwright.api import Calibration, Model, calibrate, export, learned, load, quantize, validate
     from bitwright.comparing import compare
     from bitwright.compiling import compile_c
     from bitwright.deploying import deploy
     from bitwright.detailing import details
+    from bitwright.estimating import estimate
+    from bitwright.explain.entry import explain
     from bitwright.inspection import inspect
     from bitwright.quantized import Quantized
     from bitwright.targets.target import Target, list_targets, load_target
+    from bitwright.view.faces import faces
     from bitwright.view.report import report
 
 __version__ = "0.1.0"
@@ -37,8 +40,12 @@ __all__ = [
     "deploy",
     "details",
     "errors",
+    "estimate",
+    "explain",
     "export",
+    "faces",
     "inspect",
+    "learned",
     "list_targets",
     "load",
     "load_target",
@@ -58,8 +65,12 @@ _HOMES = {
     "compile_c": "compiling",
     "deploy": "deploying",
     "details": "detailing",
+    "explain": "explain.entry",
+    "estimate": "estimating",
     "export": "api",
+    "faces": "view.faces",
     "inspect": "inspection",
+    "learned": "api",
     "list_targets": "targets.target",
     "load": "api",
     "load_target": "targets.target",
