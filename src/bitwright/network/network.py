@@ -18,6 +18,7 @@ from bitwright.network.marks import ATTRIBUTES, LAYER, OP, SOURCES
 from bitwright.network.names import fresh
 from bitwright.network.shapes import Shape, infer_shapes
 from bitwright.network.values import stored, transposed
+from bitwright.shown import Shown
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from bitwright.network.stated import Stated
 
 
-class Network:
+class Network(Shown):
     """An ``onnx_ir.Model`` with shapes, provenance, layers and the few edits that passes need.
 
     Networks come from :func:`bitwright.network.load.load`.  Passes change a clone in place through the methods below,

@@ -96,6 +96,7 @@ def build(model: Mapping[str, Any], numbers: Numbers, where: str) -> Found:
         UnsupportedOp: naming a layer that is not read.
         UnknownShape: if an axis of an input other than the batch is free.
     """
+    model = _lists(model)
     to = ChannelsLast("")
     walk = _Walk(to, where)
     outputs = walk.model(model, numbers, None, "", 0)
@@ -103,6 +104,19 @@ def build(model: Mapping[str, Any], numbers: Numbers, where: str) -> Found:
         to.output(held, name)
     name = str(model.get("config", {}).get("name") or "") if isinstance(model.get("config"), Mapping) else ""
     return Found(to.model(), name=name or None, last=frozenset(to.last))
+
+
+def _lists(value: Any, depth: int = 0) -> Any:
+    """``value`` with the marked tuples and shapes of Keras's JSON as plain lists."""
+    if depth > 200:
+        raise ModelError("The configuration is nested more than 200 deep.")
+    if isinstance(value, Mapping):
+        if value.get("class_name") in {"__tuple__", "TensorShape"} and "items" in value:
+            return [_lists(v, depth + 1) for v in value["items"]]
+        return {k: _lists(v, depth + 1) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_lists(v, depth + 1) for v in value]
+    return value
 
 
 class _Walk:
@@ -300,8 +314,6 @@ def _flat(args: Sequence[Any]) -> Iterator[Any]:
 def _resolved(value: Any, made: Mapping[tuple[str, int, int], Held]) -> Any:
     if isinstance(value, Mapping) and value.get("class_name") == "__keras_tensor__":
         return _found(_key(value["config"]["keras_history"]), made)
-    if isinstance(value, Mapping) and value.get("class_name") == "__tuple__":
-        return [_resolved(v, made) for v in value["items"]]
     if isinstance(value, Mapping) and value.get("class_name") == "__numpy__":
         return np.asarray(value["config"]["value"], value["config"]["dtype"])
     if isinstance(value, list):

@@ -215,6 +215,8 @@ def _tensor(model: Any, tensor: Any, damaged: Any) -> Tensor:
         count = quantization.ZeroPointLength()
         zero = np.asarray(quantization.ZeroPointAsNumpy(), np.int64) if count else np.zeros(len(scale), np.int64)
         axis = int(quantization.QuantizedDimension()) if len(scale) > 1 else None
+        if axis is not None and len(shape) == 1:
+            axis = 0  # biases of old converters name the axis of their weights
         if len(zero) == 1 and len(scale) > 1:
             zero = np.repeat(zero, len(scale))
         wrong = len(zero) != len(scale) or not (np.isfinite(scale).all() and (scale >= 0).all())
