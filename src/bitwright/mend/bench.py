@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Arrays = Mapping[str, NDArray[Any]]
 
 BATCH = 16
-TRIAL = 24
+TRIAL = 32
 """Samples that a search looks at again and again."""
 
 
@@ -84,6 +84,11 @@ def sqnr(expected: Sequence[NDArray[Any]], got: Sequence[NDArray[Any]]) -> float
 
 def divergence(expected: NDArray[Any], got: NDArray[Any]) -> float:
     """Mean Kullback-Leibler divergence in nats of classes ``[n, classes]``, given as logits or as probabilities."""
+    return max(0.0, float(divergences(expected, got).mean()))
+
+
+def divergences(expected: NDArray[Any], got: NDArray[Any]) -> NDArray[np.float64]:
+    """The same of each sample, ``[n]``."""
 
     def log_probabilities(x: NDArray[np.float64]) -> NDArray[np.float64]:
         x = x - x.max(axis=1, keepdims=True)
@@ -94,7 +99,29 @@ def divergence(expected: NDArray[Any], got: NDArray[Any]) -> float:
         p, q = (np.log(np.maximum(x, 2.0**-10)) for x in (e, g))
     else:
         p, q = log_probabilities(e), log_probabilities(g)
-    return max(0.0, float((np.exp(p) * (p - log_probabilities(q))).sum(axis=1).mean()))
+    return np.asarray((np.exp(p) * (p - log_probabilities(q))).sum(axis=1))
+
+
+def sample_heights(
+    wanted: Sequence[NDArray[Any]], got: Sequence[NDArray[Any]], *, classes: bool
+) -> NDArray[np.float64]:
+    """:attr:`Score.height` of each sample, ``[n]`` in dB, limited to what can be told apart (-40 to 80)."""
+    count = len(wanted[0])
+    rows = [(w.reshape(count, -1).astype(np.float64), g.reshape(count, -1)) for w, g in zip(wanted, got, strict=True)]
+    signal = sum(np.square(w).sum(axis=1) for w, _ in rows)
+    noise = sum(np.square(g - w).sum(axis=1) for w, g in rows)
+    own = 10 * np.log10(np.maximum(signal, 1e-30) / np.maximum(noise, 1e-30))
+    if classes:
+        clear = divergences(*rows[0])
+        own = (own - 10 * np.log10(np.maximum(clear, 1e-9))) / 2
+    return np.asarray(np.clip(own, -40.0, 80.0))
+
+
+def surely_better(gain: NDArray[np.float64], margin: float, sure: float = 2.0) -> bool:
+    """Whether paired gains ``[n]`` in dB are more than ``margin`` and more than ``sure`` standard errors from none."""
+    mean = float(gain.mean())
+    error = float(gain.std(ddof=1)) / np.sqrt(len(gain)) if len(gain) > 1 else 0.0
+    return mean > margin and mean > sure * error
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -144,6 +171,12 @@ class Bench:
         some, wanted = self._trial
         got = run_program(solution.program(self.target), self.network.inputs, some)
         return Score(sqnr=sqnr(wanted, got), divergence=self._divergence(wanted, got)).height
+
+    def heights(self, solution: Solution) -> NDArray[np.float64]:
+        """:attr:`Score.height` of each of those samples, so that two solutions can be compared sample by sample."""
+        some, wanted = self._trial
+        got = run_program(solution.program(self.target), self.network.inputs, some)
+        return sample_heights(wanted, got, classes=self.classes)
 
     def _divergence(self, wanted: Sequence[NDArray[Any]], got: Sequence[NDArray[Any]]) -> float:
         if not self.classes:

@@ -27,6 +27,9 @@ Reals = NDArray[np.float64]
 
 CHECKED = 0.25
 """Share of the samples that choose between ways, and are not learned from."""
+FEWEST = 2048
+PER_WEIGHT = 24
+"""Places for each weight of an output: enough for a fit, and a depthwise layer needs few."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -96,7 +99,7 @@ def each_layer(
         bench: The samples.
         clock: When time is up, the layers that are left stay as they are.
         change: Gives the solution with another layer, or None.
-        rows: Places of the output that are looked at.
+        rows: Places of the output that are looked at, at most.
         seed: Of the choice of places.
         largest: Layers with more weights of one output are left alone.
     """
@@ -204,7 +207,8 @@ class Wanted:
             if largest is not None and int(np.prod(spec.weights().shape[1:])) > largest:
                 continue
             size = int(np.prod(shape[2:]))
-            each = min(size, max(1, -(-rows // count)))
+            useful = max(FEWEST, PER_WEIGHT * int(np.prod(spec.weights().shape[1:])))
+            each = min(size, max(1, -(-min(rows, useful) // count)))
             picked = [np.sort(rng.choice(size, each, replace=False)) for _ in range(count)]
             self._tensor[spec.name], self._places[spec.name] = tensor, np.stack(picked)
         self._rows = self._run(net, bench)

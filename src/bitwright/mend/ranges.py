@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from bitwright.calibrate.assign import INDEX, Formats
-from bitwright.mend.bench import Bench
+from bitwright.mend.bench import Bench, surely_better
 from bitwright.mend.repair import Clock
 from bitwright.mend.solution import Solution
+from bitwright.number.format import Format
 
 ACTIVATION, WEIGHT = "activation", "weight"
 
@@ -19,15 +20,18 @@ class LearnRanges:
     """Move one format after the other to where the integer outputs are best, under all rules of the target.
 
     Steps of powers of two move by one exponent, others by the factors given.  Tensors that share a format move
-    together.  Where a layer's input and output, or its output and weights, are tied by limits of the shift, they are
-    moved as a pair as well.
+    together.  Where limits of the shift tie a layer's input, weights and output, a single move may be impossible or
+    pointless, so neighbours are moved together as well.  A move is kept only if its gain, sample by sample, is more
+    than chance explains: a search that takes every gain on a few dozen samples learns these samples.
 
     Attributes:
         rounds: How often to go through all formats; it ends early when none moves.
         weights: Whether formats of weights are moved too (those already rounded with compensation are not).
+        joint: Whether formats of neighbouring layers are moved together too.
         factors: For steps that need not be powers of two.
         margin: dB that a move must gain.
-        part: Share of the time left that may be used.
+        sure: Standard errors that the gain must be away from none.
+        most: Moves that are tried at most; 0 for as many as there are.
     """
 
     name: ClassVar[str] = "learn-ranges"
@@ -35,33 +39,37 @@ class LearnRanges:
 
     rounds: int = 2
     weights: bool = True
+    joint: bool = True
     factors: tuple[float, ...] = (0.8, 0.9, 1.15, 1.3)
     margin: float = 0.02
-    part: float = 1.0
+    sure: float = 2.0
+    most: int = 0
 
     def apply(self, solution: Solution, bench: Bench, clock: Clock) -> tuple[Solution, str]:
         """See :class:`bitwright.mend.repair.Repair`."""
-        clock = clock.share(self.part)
-        start = height = bench.trial(solution)
+        first = heights = bench.heights(solution)
         tried = moved = 0
         for round_ in range(self.rounds):
             before = moved
             for kind, name in _formats(solution, weights=self.weights):
-                if clock.over:
-                    break
-                clock.tell(f"round {round_ + 1}, {name}: {height:.2f} dB")
+                clock.tell(f"round {round_ + 1}, {name}: {heights.mean():.2f} dB")
+                seen: list[Formats] = []
                 for formats in self._moves(solution, kind, name):
+                    if clock.over or (self.most and tried >= self.most):
+                        break
                     trial = solution.with_formats(formats, bench.target)
-                    if _same(trial.formats, solution.formats):
+                    if any(_same(trial.formats, other) for other in (solution.formats, *seen)):
                         continue
+                    seen.append(trial.formats)
                     tried += 1
-                    score = bench.trial(trial)
-                    if score > height + self.margin:
-                        solution, height, moved = trial, score, moved + 1
+                    got = bench.heights(trial)
+                    if surely_better(got - heights, self.margin, self.sure):
+                        solution, heights, moved = trial, got, moved + 1
                         break
             if moved == before or clock.over:
                 break
-        text = f"{moved} of {tried} moves kept, {height - start:+.2f} dB on the samples to learn from"
+        gain = float((heights - first).mean())
+        text = f"{moved} of {tried} moves kept, {gain:+.2f} dB on the samples to learn from"
         return solution, text if not clock.over else f"{text}; stopped by the clock"
 
     def _moves(self, solution: Solution, kind: str, name: str) -> Iterator[Formats]:
@@ -73,13 +81,43 @@ class LearnRanges:
                 yield formats.with_weight(name, new)
             else:
                 yield formats.with_activation(name, new)
-        if kind == ACTIVATION and old.exponent is not None:
-            # A finer output may need finer weights, a coarser one allows them.
-            layer = solution.spec.producer(name)
-            if layer is not None and layer.name in formats.weights and layer.name not in solution.constants.weights:
-                weight = formats.weights[layer.name]
-                moved = formats.with_activation(name, replace(old, scale=old.scale * 0.5))
-                yield moved.with_weight(layer.name, replace(weight, scale=weight.scale * 0.5))
+        if kind == ACTIVATION and self.joint and old.exponent is not None:
+            yield from _together(solution, name, old)
+
+
+def _together(solution: Solution, name: str, old: Format) -> Iterator[Formats]:
+    """Moves of an activation with the weights that make it and those that read it, which keep or free shifts.
+
+    With the exponents ``i`` of a layer's input, ``w`` of its weights and ``o`` of its output, the shift is
+    ``o - i - w``: a finer output may need finer weights or a finer input, and a coarser one leaves room for coarser
+    weights behind it.
+    """
+    formats = solution.formats
+    producer = solution.spec.producer(name)
+    makes = [producer.name] if producer is not None and _free(solution, producer.name) else []
+    reads = [layer.name for layer in solution.spec.consumers.get(name, ()) if _free(solution, layer.name)]
+    finer, coarser = (formats.with_activation(name, replace(old, scale=old.scale * f)) for f in (0.5, 2.0))
+    if makes:
+        yield _weights(finer, makes, 0.5)
+        if producer is not None and producer.tensors and producer.tensors[0] in formats.activations:
+            source = formats.activations[producer.tensors[0]]
+            if source.exponent is not None and source != INDEX:
+                before = finer.with_activation(producer.tensors[0], replace(source, scale=source.scale * 0.5))
+                yield before.with_activation(name, replace(old, scale=old.scale * 0.5))
+    if reads:
+        yield _weights(finer, reads, 2.0)
+        yield _weights(coarser, reads, 0.5)
+
+
+def _free(solution: Solution, layer: str) -> bool:
+    return layer in solution.formats.weights and layer not in solution.constants.weights
+
+
+def _weights(formats: Formats, layers: list[str], factor: float) -> Formats:
+    for layer in layers:
+        weight = formats.weights[layer]
+        formats = formats.with_weight(layer, replace(weight, scale=weight.scale * factor))
+    return formats
 
 
 def _formats(solution: Solution, *, weights: bool) -> list[tuple[str, str]]:

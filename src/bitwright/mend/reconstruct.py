@@ -44,7 +44,7 @@ class Reconstruct:
     name: ClassVar[str] = "reconstruct"
     summary: ClassVar[str] = "Fit and round weights layer by layer so that each makes up for earlier errors (GPTQ)."
 
-    rows: int = 4096
+    rows: int = 16384
     damping: tuple[float, ...] = (0.01, 0.3)
     exponents: tuple[int, ...] = (0, -1)
     seed: int = 0

@@ -12,19 +12,39 @@ from typing import Any
 
 from bitwright.errors import PassError, printable
 from bitwright.mend.biases import CorrectBias
+from bitwright.mend.center import Center
 from bitwright.mend.ranges import LearnRanges
 from bitwright.mend.reconstruct import Reconstruct
 from bitwright.mend.repair import Repair
 from bitwright.mend.rewrite import EqualizeChannels
 from bitwright.mend.schemes import TrySchemes
-
-REPAIRS: Mapping[str, type[Repair]] = MappingProxyType(
-    {kind.name: kind for kind in (TrySchemes, EqualizeChannels, CorrectBias, LearnRanges, Reconstruct)}
+from bitwright.mend.structure import (
+    AbsorbHighBias,
+    ClearDeadChannels,
+    SplitConcatenation,
+    SplitOutliers,
+    UnfoldBatchNorm,
 )
 
-AUTO = "schemes,correct-bias,equalize,learn-ranges{part=0.15, rounds=1},reconstruct,correct-bias,learn-ranges"
+KINDS: tuple[type[Repair], ...] = (
+    TrySchemes,
+    ClearDeadChannels,
+    EqualizeChannels,
+    AbsorbHighBias,
+    Center,
+    CorrectBias,
+    LearnRanges,
+    Reconstruct,
+    SplitConcatenation,
+    SplitOutliers,
+    UnfoldBatchNorm,
+)
+REPAIRS: Mapping[str, type[Repair]] = MappingProxyType({kind.name: kind for kind in KINDS})
+
+AUTO = "schemes,correct-bias,equalize,center,learn-ranges{rounds=1, most=40},reconstruct,correct-bias,learn-ranges{rounds=1}"
 """Biases first, so that equalization is compared with its equal; channels before ranges, and ranges before rounding,
-because rounding is for one range; what time is left goes to ranges, the slowest repair for what it gains."""
+because rounding is for one range; what time is left goes to ranges, the slowest repair for what it gains.  Repairs that
+add layers or channels are left to whoever asks for them."""
 
 
 def read_repairs(text: str | Sequence[Repair], *, seed: int = 0) -> tuple[Repair, ...]:

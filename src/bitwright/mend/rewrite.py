@@ -12,20 +12,23 @@ from bitwright.mend.biases import CorrectBias
 from bitwright.mend.repair import Clock
 from bitwright.mend.schemes import TrySchemes
 from bitwright.mend.solution import Solution
-from bitwright.passes._pass import Pass, run
+from bitwright.passes._pass import Needs, Pass, run
+from bitwright.passes.dead_channels import DeadChannels
 from bitwright.passes.equalize import Equalize
-from bitwright.passes.observed import collect
+from bitwright.passes.observed import Observed, collect
 
 
 @dataclass(frozen=True, kw_only=True)
 class EqualizeChannels:
     """Cross-layer equalization, clips included, weighed for the target; see :class:`bitwright.passes.equalize.Equalize`.
 
-    Other ranges may want another scheme, so the usual ones are tried, and biases are corrected: the network is judged by
-    its integers, and clipped or shifted values would hide what was gained.
+    Channels that are always zero are cleared first (see :class:`bitwright.passes.dead_channels.DeadChannels`), because
+    their weights would set factors.  Other ranges may want another scheme, so the usual ones are tried, and biases are
+    corrected: the network is judged by its integers, and clipped or shifted values would hide what was gained.
 
     Attributes:
         steps: Iterations of the search for factors.
+        dead: Whether dead channels are cleared first.
         settle: Whether schemes are tried and biases corrected.
         seed: Of the places that are looked at for that.
     """
@@ -34,13 +37,15 @@ class EqualizeChannels:
     summary: ClassVar[str] = Equalize.summary
 
     steps: int = 300
+    dead: bool = True
     settle: bool = True
     seed: int = 0
 
     def apply(self, solution: Solution, bench: Bench, clock: Clock) -> tuple[Solution, str]:
         """See :class:`bitwright.mend.repair.Repair`."""
         clock.tell("observing channels")
-        found, text = rewritten(solution, bench, Equalize(steps=self.steps))
+        changes: list[Pass] = [DeadChannels()] if self.dead else []
+        found, text = rewritten(solution, bench, *changes, Equalize(steps=self.steps))
         if found is solution or not self.settle:
             return found, text
         found, chosen = TrySchemes().apply(found, bench, clock)
@@ -48,17 +53,29 @@ class EqualizeChannels:
         return found, f"{text}; {chosen}; {shifted}"
 
 
-def rewritten(solution: Solution, bench: Bench, change: Pass) -> tuple[Solution, str]:
-    """``solution`` with its network changed by a pass; weights and biases of earlier repairs are given up."""
+def settled(solution: Solution, bench: Bench, clock: Clock, *changes: Pass, settle: bool) -> tuple[Solution, str]:
+    """:func:`rewritten`, and biases corrected for the new network."""
+    found, text = rewritten(solution, bench, *changes)
+    if found is solution or not settle:
+        return found, text
+    found, shifted = CorrectBias().apply(found, bench, clock)
+    return found, f"{text}; {shifted}"
+
+
+def rewritten(solution: Solution, bench: Bench, *changes: Pass) -> tuple[Solution, str]:
+    """``solution`` with its network changed by passes; weights and biases of earlier repairs are given up."""
     net = solution.network
-    needs = change.needs(net)
-    observed = collect(net, needs, bench.batches(), count=bench.fitted)
-    network, (done,) = run(net, [change], observed, bench.target)
-    first = done.notes[0].text if done.notes else "nothing to do"
-    if not done.modified:
-        return solution, first
+    needs = sum((change.needs(net) for change in changes), Needs())
+    observed = Observed()
+    if needs != Needs():
+        observed = collect(net, needs, bench.batches(), count=bench.fitted)
+    network, done = run(net, changes, observed, bench.target)
+    told = [one.notes[0].text for one in done if one.notes and (one.modified or one is done[-1])]
+    text = "; ".join(told) or "nothing to do"
+    if not any(one.modified for one in done):
+        return solution, text
     statistics = bench.observe(network)
     spec = read_layers(network, bench.target)
     formats = assign(spec, statistics, bench.target, solution.schemes)
     made = Solution(network=network, spec=spec, statistics=statistics, schemes=solution.schemes, formats=formats)
-    return made, first
+    return made, text

@@ -8,12 +8,25 @@ from importlib.metadata import EntryPoint, entry_points
 
 from bitwright.errors import PassError, printable
 from bitwright.passes._pass import Pass
+from bitwright.passes.absorb_bias import AbsorbBias
+from bitwright.passes.dead_channels import DeadChannels
 from bitwright.passes.equalize import Equalize
 from bitwright.passes.prepare import FINISHING, FOLDING
+from bitwright.passes.split_channels import SplitChannels
+from bitwright.passes.split_concat import SplitConcat
+from bitwright.passes.unfold_scale import UnfoldScale
 
 GROUP = "bitwright.passes"
 
-BUILT_IN: tuple[type[Pass], ...] = (*dict.fromkeys(type(one) for one in (*FOLDING, *FINISHING)), Equalize)
+BUILT_IN: tuple[type[Pass], ...] = (
+    *dict.fromkeys(type(one) for one in (*FOLDING, *FINISHING)),
+    Equalize,
+    AbsorbBias,
+    DeadChannels,
+    SplitConcat,
+    SplitChannels,
+    UnfoldScale,
+)
 
 
 def passes(extra: Iterable[EntryPoint] | None = None) -> Mapping[str, type[Pass]]:

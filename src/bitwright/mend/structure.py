@@ -1,0 +1,116 @@
+"""Repairs that change the network's structure: passes over it, judged like any other repair."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from bitwright.mend.bench import Bench
+from bitwright.mend.repair import Clock
+from bitwright.mend.rewrite import settled
+from bitwright.mend.solution import Solution
+from bitwright.passes.absorb_bias import AbsorbBias
+from bitwright.passes.dead_channels import DeadChannels
+from bitwright.passes.split_channels import SplitChannels
+from bitwright.passes.split_concat import SplitConcat
+from bitwright.passes.unfold_scale import UnfoldScale
+
+
+@dataclass(frozen=True, kw_only=True)
+class AbsorbHighBias:
+    """See :class:`bitwright.passes.absorb_bias.AbsorbBias`: constants of channels far above zero become biases.
+
+    Attributes:
+        sigmas: Deviations below the mean that are kept.
+        settle: Whether biases are corrected afterwards.
+    """
+
+    name: ClassVar[str] = AbsorbBias.name
+    summary: ClassVar[str] = AbsorbBias.summary
+
+    sigmas: float = 3.0
+    settle: bool = True
+
+    def apply(self, solution: Solution, bench: Bench, clock: Clock) -> tuple[Solution, str]:
+        """See :class:`bitwright.mend.repair.Repair`."""
+        return settled(solution, bench, clock, AbsorbBias(sigmas=self.sigmas), settle=self.settle)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClearDeadChannels:
+    """See :class:`bitwright.passes.dead_channels.DeadChannels`: what is always zero must not stretch a range.
+
+    Attributes:
+        settle: Whether biases are corrected afterwards.
+    """
+
+    name: ClassVar[str] = DeadChannels.name
+    summary: ClassVar[str] = DeadChannels.summary
+
+    settle: bool = True
+
+    def apply(self, solution: Solution, bench: Bench, clock: Clock) -> tuple[Solution, str]:
+        """See :class:`bitwright.mend.repair.Repair`."""
+        return settled(solution, bench, clock, DeadChannels(), settle=self.settle)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitConcatenation:
+    """See :class:`bitwright.passes.split_concat.SplitConcat`: inputs of unlike ranges keep steps of their own.
+
+    Attributes:
+        ratio: How far the largest magnitudes of the inputs must be apart.
+        settle: Whether biases are corrected afterwards.
+    """
+
+    name: ClassVar[str] = SplitConcat.name
+    summary: ClassVar[str] = SplitConcat.summary
+
+    ratio: float = 4.0
+    settle: bool = True
+
+    def apply(self, solution: Solution, bench: Bench, clock: Clock) -> tuple[Solution, str]:
+        """See :class:`bitwright.mend.repair.Repair`."""
+        return settled(solution, bench, clock, SplitConcat(ratio=self.ratio), settle=self.settle)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitOutliers:
+    """See :class:`bitwright.passes.split_channels.SplitChannels`: channels with outlying weights are written twice.
+
+    Attributes:
+        ratio: A channel is an outlier if its largest weight is so many times the median over channels.
+        share: Channels that may be added to a layer, as a share of those it has.
+        settle: Whether biases are corrected afterwards.
+    """
+
+    name: ClassVar[str] = SplitChannels.name
+    summary: ClassVar[str] = SplitChannels.summary
+
+    ratio: float = 3.0
+    share: float = 0.1
+    settle: bool = True
+
+    def apply(self, solution: Solution, bench: Bench, clock: Clock) -> tuple[Solution, str]:
+        """See :class:`bitwright.mend.repair.Repair`."""
+        return settled(solution, bench, clock, SplitChannels(ratio=self.ratio, share=self.share), settle=self.settle)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnfoldBatchNorm:
+    """See :class:`bitwright.passes.unfold_scale.UnfoldScale`: scales of channels as a depthwise layer of one tap.
+
+    Attributes:
+        ratio: How far the ranges of channels must be apart, largest over median.
+        settle: Whether biases are corrected afterwards.
+    """
+
+    name: ClassVar[str] = UnfoldScale.name
+    summary: ClassVar[str] = UnfoldScale.summary
+
+    ratio: float = 8.0
+    settle: bool = True
+
+    def apply(self, solution: Solution, bench: Bench, clock: Clock) -> tuple[Solution, str]:
+        """See :class:`bitwright.mend.repair.Repair`."""
+        return settled(solution, bench, clock, UnfoldScale(ratio=self.ratio), settle=self.settle)
