@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from bitwright.errors import CalibrationError, ModelError, StaleCalibration, printable
 from bitwright.model import Model, PathLike, load, open_samples
+from bitwright.progress import with_notebook_bar
+from bitwright.shown import Shown
 from bitwright.validating import validate
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ __all__ = [
     "Model",
     "calibrate",
     "export",
+    "learned",
     "load",
     "packed",
     "quantize",
@@ -46,7 +49,7 @@ Progress = Callable[[int, int | None, str], None]
 
 
 @dataclass(frozen=True)
-class Calibration:
+class Calibration(Shown):
     """Statistics of a network's tensors, with the network that they belong to.
 
     Attributes:
@@ -71,22 +74,6 @@ class Calibration:
 
         return [r.to_json() for r in calibration_table(self.model.network, self.statistics, self.model.contract)]
 
-    def to_pandas(self) -> Any:
-        """The table as a pandas DataFrame.
-
-        Raises:
-            ToolMissing: if pandas is not installed.
-        """
-        from bitwright.errors import ToolMissing
-
-        try:
-            import pandas as pd  # type: ignore[import-untyped]
-        except ImportError as error:
-            raise ToolMissing(
-                "pandas is not installed: pip install pandas", tool="pandas", install="pip install pandas"
-            ) from error
-        return pd.DataFrame(self.rows)
-
     def save(self, path: PathLike) -> Path:
         """Write a ``.bwcal`` file, whole or not at all."""
         from bitwright.calibrate.file import save_statistics
@@ -108,17 +95,8 @@ class Calibration:
         statistics.check(network=loaded.network.fingerprint)
         return cls(loaded, statistics)
 
-    def _repr_html_(self) -> str:
-        from html import escape
 
-        columns = ("optimized_layer", "network_layers", "kind", "min", "max")
-        head = "".join(f"<th>{c}</th>" for c in columns)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{escape(printable(row[c]))}</td>" for c in columns) + "</tr>" for row in self.rows
-        )
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
+@with_notebook_bar("Calibrating")
 def calibrate(
     model: Any,
     data: Any,
@@ -175,6 +153,7 @@ def target_of(target: str | PathLike | Target) -> Target:
     return target if isinstance(target, Target) else load_target(target)
 
 
+@with_notebook_bar("Quantizing")
 def quantize(
     model: Any,
     calibration: Any,
@@ -517,3 +496,24 @@ def export(
     from bitwright.quantized import open_quantized
 
     return run(open_quantized(quantized), to, path, verify=verify, data=data, samples=samples, options=options)
+
+
+def learned(quantized: Quantized | PathLike, weights: PathLike) -> Quantized:
+    """The network with weights that were learned in PyTorch, in the module that ``export("torch", ...)`` wrote.
+
+    Args:
+        quantized: The network that was exported, or its ``.bw`` file.
+        weights: The ``.safetensors`` file that the module saved.
+
+    Returns:
+        A network of the same formats that computes the module's integers.
+
+    Raises:
+        BadModelFile: if the file is none, or belongs to another network.
+        NonFinite: if training diverged.
+        ModelError: if the network was pruned, or repaired in its structure.
+    """
+    from bitwright.export.torch_qat.learned import learned as run
+    from bitwright.quantized import open_quantized
+
+    return run(open_quantized(quantized), weights)

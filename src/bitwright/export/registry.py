@@ -28,6 +28,7 @@ BUILT_IN: Mapping[str, str] = {
     "parquet": "bitwright.export.tables:PARQUET",
     "tensorrt": "bitwright.export.tensorrt:EXPORTER",
     "tflite": "bitwright.export.tflite_file:EXPORTER",
+    "torch": "bitwright.export.torch_module:EXPORTER",
     "vitis": "bitwright.export.vitis:EXPORTER",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -57,11 +58,12 @@ def outcome(reading: Reading) -> dict[str, Any]:
 
 
 def program_sha256(q: Quantized) -> str:
-    """Hash of the program and its constants, the same on every machine."""
-    from bitwright.program.file import PROGRAM, TENSORS, to_members
+    """Hash of the program and its constants, the same on every machine, whatever else the ``.bw`` file holds."""
+    from bitwright.program.codec import program_to_dict
+    from bitwright.program.file import TENSORS, to_members
 
-    members = to_members(q.artefact)
-    return sha256(members[PROGRAM] + members[TENSORS])
+    text = json.dumps(program_to_dict(q.program), sort_keys=True, separators=(",", ":"))
+    return sha256(text.encode("utf-8") + to_members(q.artefact)[TENSORS])
 
 
 def export(
