@@ -156,8 +156,8 @@ def target_of(target: str | PathLike | Target) -> Target:
 @with_notebook_bar("Quantizing")
 def quantize(
     model: Any,
-    calibration: Any,
-    target: str | PathLike | Target = "generic",
+    calibration: Any = None,
+    target: str | PathLike | Target | None = None,
     *,
     scheme: str | None = None,
     formats: Mapping[str, str | Format] | None = None,
@@ -177,8 +177,9 @@ def quantize(
 
     Args:
         model: What :func:`load` takes or gives.
-        calibration: A :class:`Calibration`, the path of a ``.bwcal`` file, or data to calibrate with.
-        target: A target, its name or its file.
+        calibration: A :class:`Calibration`, the path of a ``.bwcal`` file, or data to calibrate with.  A network that came
+            quantized needs none: it keeps the formats and integers of its file.
+        target: A target, its name or its file; by default ``generic``, or the one that a quantized network is made for.
         scheme: How ranges become formats, for weights and activations alike; None takes the target's own schemes, and
             ``"auto"`` tries the usual ones on some of the samples and takes the one whose integer outputs are best.
         formats: Formats set by hand: tensor, ``LAYER.Weights`` or ``LAYER.Bias`` → a format or its text, such as
@@ -207,7 +208,12 @@ def quantize(
     from bitwright.program.prune import prune as prune_program
 
     loaded = load(model)
-    chosen = target_of(target)
+    if calibration is None and loaded.network.stated is not None:
+        from bitwright.quantized import Quantized
+        from bitwright.taken import take
+
+        return Quantized(take(loaded, target, strict=strict))
+    chosen = target_of("generic" if target is None else target)
     collected = _calibration_for(loaded, calibration, samples=samples, seed=seed, skip_bad=skip_bad, progress=progress)
     spec = loaded.spec(chosen)
     given = read_given(spec, chosen, formats) if formats else None

@@ -15,21 +15,25 @@ from numpy.typing import NDArray
 from bitwright.errors import BadModelFile, InputMismatch, ModelError, printable
 from bitwright.program.file import Artefact
 from bitwright.program.program import Program
+from bitwright.shown import Shown
 from bitwright.simulate.engine import Agreement, Engine, compare
 from bitwright.simulate.inputs import dequantize_output, quantize_input
 
 if TYPE_CHECKING:
     from bitwright.calibrate.statistics import Statistics
     from bitwright.data.contract import InputContract
-    from bitwright.measured import Measured
+    from bitwright.measured import Cost, Measured
     from bitwright.network.network import Network
     from bitwright.targets.target import Target
+
+FOREIGN = frozenset({".onnx", ".tflite", ".lite"})
+"""Files that may hold a quantized network beside our own."""
 
 Arrays = NDArray[Any] | Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class Quantized:
+class Quantized(Shown):
     """A network in the integers of a target.
 
     Attributes:
@@ -40,13 +44,18 @@ class Quantized:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Quantized:
-        """Read a ``.bw`` file.
+        """Read a ``.bw`` file, or a network that came quantized (``.tflite``, ``.onnx``) in the integers of its file.
 
         Raises:
             BadModelFile: if it is missing, damaged or of another kind.
+            ModelError: if a file of the other kinds is a float network.
         """
         from bitwright.program.file import load
 
+        if Path(path).suffix.lower() in FOREIGN:
+            from bitwright.taken import take
+
+            return cls(take(path))
         return cls(load(path))
 
     def save(self, path: str | os.PathLike[str]) -> Path:
@@ -242,11 +251,11 @@ class Quantized:
 
         return bitwright.report(self, path, **options)
 
-    def _repr_html_(self) -> str:
-        from html import escape
+    def estimate(self, **options: Any) -> Cost:
+        """What it would cost on a device, without running it; see :func:`bitwright.estimate`."""
+        from bitwright import estimate
 
-        rows = "".join(f"<tr><td>{escape(a)}</td><td>{escape(b)}</td></tr>" for a, b in self.facts())
-        return f"<table><caption>{escape(printable(self.name))}</caption>{rows}</table>"
+        return estimate(self, **options)
 
     def facts(self) -> list[tuple[str, str]]:
         """The network in a few lines, (what, value) each."""

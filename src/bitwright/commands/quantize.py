@@ -28,10 +28,14 @@ if TYPE_CHECKING:
 @click.option(
     "--data",
     metavar="D",
-    required=True,
-    help="Samples to calibrate with, or a .bwcal file of this model (see bitwright calibrate).",
+    help="Samples to calibrate with, or a .bwcal file of this model (see bitwright calibrate).  A network that came "
+    "quantized needs none: it keeps the integers of its file.",
 )
-@click.option("--target", default="generic", show_default=True, metavar="T", help="A target or its .toml file.")
+@click.option(
+    "--target",
+    metavar="T",
+    help="A target or its .toml file; by default generic, or the one that a quantized network is made for.",
+)
 @click.option(
     "--scheme",
     metavar="S",
@@ -62,9 +66,9 @@ if TYPE_CHECKING:
 @options.as_json
 def quantize(
     model: Path,
-    data: str,
+    data: str | None,
     *,
-    target: str,
+    target: str | None,
     scheme: str | None,
     formats: tuple[str, ...],
     mend: str | None,
@@ -92,10 +96,19 @@ def quantize(
     budget_s = parse_seconds(seconds)
     output = output or options.beside(model, ".bw")
     options.check_output(output)
-    chosen = target_of(target)
+    chosen = target_of("generic" if target is None else target)
     given = parse_formats(formats)
     role_schemes(chosen, scheme)  # a misspelt name is said before hours are spent
     loaded = load(model, input_spec=input_spec, shapes=options.parse_shapes(shapes))
+    if data is None:
+        if loaded.network.stated is None:
+            raise click.UsageError("missing option '--data': a float network is quantized by what it does on samples.")
+        if scheme or given or mend or prune:
+            raise click.UsageError(
+                "a network that keeps the integers of its file takes no --scheme, --format, --mend or --prune; give --data to quantize it anew."
+            )
+        finish(run(loaded, target=target, strict=strict), output, as_json=as_json)
+        return
     if given:
         from bitwright.calibrate.given import read_given
 
@@ -122,6 +135,11 @@ def quantize(
             prune=prune,
             progress=progress,
         )
+    finish(q, output, as_json=as_json)
+
+
+def finish(q: Quantized, output: Path, *, as_json: bool) -> None:
+    """Write the file and say what is in it."""
     q.save(output)
     if as_json:
         screen.emit_json(summary(q, output))
