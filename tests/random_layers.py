@@ -57,7 +57,7 @@ def random_layers(seed: int, count: int, profiles: tuple[str, ...] = PROFILES, *
             axes = (small_window(pick, stride), small_window(pick, stride))
             groups = many = channels
         build.enter(f"layer{i}", kind, (f"node{i}",))
-        outputs.append(_contract(build, pick, numbers, source, many, groups, axes, profiles).name)
+        outputs.append(add_contract(build, pick, numbers, source, many, groups, axes, profiles).name)
     return build.build([f"in{i}" for i in range(count)], outputs, batchable=True, input_rounding=Rounding.HALF_EVEN)
 
 
@@ -76,7 +76,7 @@ def _buffer(build: Builder, pick: random.Random, kind: str, number: int, wide: b
     return build.buffer((1, channels, *size), _format(pick), tensor=f"in{number}")
 
 
-def _contract(
+def add_contract(
     build: Builder,
     pick: random.Random,
     numbers: np.random.Generator,
@@ -86,6 +86,7 @@ def _contract(
     axes: tuple[Axis, ...],
     profiles: tuple[str, ...],
 ) -> Buffer:
+    """A contraction of random numbers that fills its output's format."""
     weights = numbers.integers(-128, 128, (outputs, source.shape[1] // groups, *(a.taps for a in axes)))
     bias = numbers.integers(-3000, 3000, outputs)
     zero = int(source.format.zero_point)

@@ -89,11 +89,11 @@ def job_of(
     Raises:
         UnknownTarget: there is no such core.
     """
-    from bitwright.mcu.microcontrollers import find_core
+    from bitwright.mcu.microcontrollers import check_core
     from bitwright.quantized import open_quantized
 
     if core not in (None, "portable"):
-        find_core(str(core))
+        check_core(str(core))
     if isinstance(quantized, Program):
         program, contract = quantized, None
     else:

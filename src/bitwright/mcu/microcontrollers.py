@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bitwright.errors import UnknownTarget, printable
+from bitwright.mcu.cpu.cores import cores as computers
 from bitwright.targets.read import Where, build
 
 FILE = Path(__file__).parent / "microcontrollers.toml"
@@ -65,10 +66,25 @@ def find_core(name: str) -> Core:
         UnknownTarget: there is none; the nearest are named.
     """
     known = microcontrollers()
-    if name in known:
-        return known[name]
+    if name not in known:
+        raise _unknown(name, list(known))
+    return known[name]
+
+
+def _unknown(name: str, known: list[str]) -> UnknownTarget:
     near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.6)
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
-    raise UnknownTarget(
+    return UnknownTarget(
         f'There is no core called "{printable(name, 60)}".{hint} The cores are {", ".join(known)}.', nearest=near
     )
+
+
+def check_core(name: str) -> None:
+    """Refuse a name that is neither a microcontroller's core nor a computer's.
+
+    Raises:
+        UnknownTarget: it is none; the nearest are named.
+    """
+    known = [*microcontrollers(), *computers()]
+    if name not in known:
+        raise _unknown(name, known)

@@ -5,21 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bitwright.mcu.cpu.cores import cores
+from bitwright.mcu.microcontrollers import microcontrollers
 
 FLAGS = "-std=c99 -O3 -Wall -Wextra -pedantic -ffunction-sections -fdata-sections -fno-strict-aliasing"
 
 
 def makefile(prefix: str, sources: Sequence[str], core: str | None = None) -> str:
-    """A Makefile for the library and its self-test, on this machine or with ``CROSS=arm-none-eabi-``."""
-    computer = cores().get(core or "")
-    arch = " ".join(computer.gcc.flags) if computer is not None else ""
+    """A Makefile for the library, with the compiler and the flags of ``core``, and its self-test on this machine."""
+    computer, small = cores().get(core or ""), microcontrollers().get(core or "")
+    arch = " ".join(computer.gcc.flags if computer is not None else small.flags if small is not None else ())
+    cross = small.cross if small is not None else ""
     return f"""\
-# make              the library lib{prefix}.a
+# make              the library lib{prefix}.a{f" for {core}" if core else ""}
 # make shared       the library lib{prefix}.so, for other languages
 # make check        build and run the self-test on this machine
 # make CROSS=arm-none-eabi- ARCH="-mcpu=cortex-m4 -mthumb"
-CROSS ?=
+CROSS ?= {cross}
 ARCH ?= {arch}
+HOST_CC ?= $(if $(CROSS),gcc,$(CC))
+HOST_ARCH ?= {"" if small is not None else "$(ARCH)"}
 CC := $(CROSS)$(or $(CC_NAME),gcc)
 AR := $(CROSS)ar
 CFLAGS ?= {FLAGS}
@@ -29,7 +33,7 @@ lib{prefix}.a: $(SOURCES:.c=.o)
 \t$(AR) rcs $@ $^
 
 lib{prefix}.so: $(SOURCES)
-\t$(CC) $(ARCH) $(CFLAGS) -shared -fPIC -o $@ $^ -lm
+\t$(HOST_CC) $(HOST_ARCH) $(CFLAGS) -shared -fPIC -o $@ $^ -lm
 
 shared: lib{prefix}.so
 
@@ -37,7 +41,7 @@ shared: lib{prefix}.so
 \t$(CC) $(ARCH) $(CFLAGS) -c -o $@ $<
 
 {prefix}_test: $(SOURCES) {prefix}_test.c
-\t$(CC) $(ARCH) $(CFLAGS) -D{prefix.upper()}_HOOKS=1 -o $@ $^ -lm
+\t$(HOST_CC) $(HOST_ARCH) $(CFLAGS) -D{prefix.upper()}_HOOKS=1 -o $@ $^ -lm
 
 check: {prefix}_test
 \t./{prefix}_test
@@ -49,19 +53,31 @@ clean:
 """
 
 
-def cmake(prefix: str, sources: Sequence[str]) -> str:
-    """A CMakeLists.txt: a library to link, and the self-test for ctest."""
+def cmake(prefix: str, sources: Sequence[str], core: str | None = None) -> str:
+    """A CMakeLists.txt: a library to link, with the flags of ``core``, and the self-test for ctest."""
+    computer, small = cores().get(core or ""), microcontrollers().get(core or "")
+    flags = ";".join(computer.gcc.flags if computer is not None else small.flags if small is not None else ())
+    # Flags for a microcontroller are for cross-compiling only: the self-test runs on this machine.
+    arch = (
+        f"""
+set(BW_ARCH "{flags}" CACHE STRING "Options that make code for {core}")
+"""
+        if flags
+        else ""
+    )
+    option = "$<$<BOOL:${CMAKE_CROSSCOMPILING}>:${BW_ARCH}>" if small is not None else "${BW_ARCH}"
+    use = f"target_compile_options({prefix} PUBLIC {option})\n" if flags else ""
     return f"""\
 cmake_minimum_required(VERSION 3.13)
 project({prefix} C)
-
+{arch}
 add_library({prefix} STATIC {" ".join(sources)})
 target_include_directories({prefix} PUBLIC ${{CMAKE_CURRENT_SOURCE_DIR}})
 set_target_properties({prefix} PROPERTIES C_STANDARD 99 C_STANDARD_REQUIRED ON)
 if(CMAKE_C_COMPILER_ID MATCHES "GNU|Clang")
   target_compile_options({prefix} PRIVATE -O3 -ffunction-sections -fdata-sections -fno-strict-aliasing)
 endif()
-
+{use}
 if(CMAKE_PROJECT_NAME STREQUAL PROJECT_NAME)
   enable_testing()
   add_executable({prefix}_test {prefix}_test.c {" ".join(sources)})
