@@ -16,7 +16,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "bitwright"
 
 # Lower levels know nothing of higher ones.  Members of one level are independent, or depend one way.
 LEVELS = (
-    ("errors",),
+    ("errors", "progress", "shown"),
     ("number",),
     ("program",),
     ("ops",),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bitwright.quantized import Quantized, open_quantized
+from bitwright.shown import Shown
 from bitwright.tensors import TensorReport, tensor_reports
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class Side:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkComparison:
+class NetworkComparison(Shown):
     """Two quantized networks.
 
     Attributes:

@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from bitwright.errors import printable
 from bitwright.number.expr import signed_bits
 from bitwright.program.constants import LayerConstants, count_constants, summary
 from bitwright.program.forms import Island
 from bitwright.quantized import Quantized, open_quantized
+from bitwright.shown import Shown
 
 if TYPE_CHECKING:
     import os
@@ -77,7 +77,7 @@ class AccumulatorRow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Details:
+class Details(Shown):
     """What is in a quantized network.
 
     Attributes:
@@ -136,19 +136,6 @@ class Details:
             "notes": list(self.notes),
             "provenance": dict(self.provenance),
         }
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        head = "".join(f"<th>{c}</th>" for c in ("layer", "parameter", "format", "shape"))
-        body = "".join(
-            "<tr>"
-            + "".join(f"<td>{escape(printable(v, 200))}</td>" for v in (r.layer, r.parameter, r.format, list(r.shape)))
-            + "</tr>"
-            for r in self.quantized_learnables
-        )
-        found = "".join(f"<p>{escape(printable(sentence, 600))}</p>" for sentence in self.findings)
-        return f"{found}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def details(quantized: Quantized | str | os.PathLike[str]) -> Details:

@@ -10,6 +10,7 @@ from bitwright.api import target_of
 from bitwright.errors import UnsupportedOp, printable
 from bitwright.layer_rows import LayerRow, layer_rows
 from bitwright.model import Model, PathLike, load
+from bitwright.shown import Shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,7 +30,7 @@ PLACEHOLDER = 4.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Inspection:
+class Inspection(Shown):
     """A network as a target sees it.
 
     Attributes:
@@ -115,20 +116,6 @@ class Inspection:
             "removed": [{"layer": name, "op": op} for name, op in self.removed],
             "notes": list(self.notes),
         }
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        head = "".join(f"<th>{c}</th>" for c in ("layer", "op", "becomes", "reason", "macs"))
-        body = "".join(
-            "<tr>"
-            + "".join(
-                f"<td>{escape(printable(v, 200))}</td>" for v in (r.layer, r.op, r.becomes, r.reason, f"{r.macs:,}")
-            )
-            + "</tr>"
-            for r in self.layers
-        )
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def inspect(

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from bitwright.errors import Mismatch
+from bitwright.shown import Shown
 
 Unit = Literal["instructions", "cycles"]
 Basis = Literal["measured", "estimated"]
@@ -138,7 +139,7 @@ class Cost:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class Measured(Shown):
     """A network that was run on a board, and compared with the reference in every integer.
 
     Attributes:
@@ -202,19 +203,3 @@ class Measured:
             raise Mismatch(
                 f"{self.mismatches} of {self.outputs_checked} integers differ on {self.board}. {self.first_mismatch}"
             )
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        head = "".join(f"<th>{escape(t)}</th>" for t in ("layer", "op", "by", "MACs", self.cost.unit))
-        body = "".join(
-            "<tr>"
-            + "".join(f"<td>{escape(str(v))}</td>" for v in (row.layer, row.op, row.by, row.macs, row.count))
-            + "</tr>"
-            for row in self.layers
-        )
-        caption = (
-            f"{self.board}: {self.count:,} {self.cost.unit}, {self.outputs_checked:,} integers compared, "
-            f"{self.mismatches} differ"
-        )
-        return f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

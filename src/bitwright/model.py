@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bitwright.errors import ModelError, NoData, printable
+from bitwright.shown import Shown
 
 if TYPE_CHECKING:
     from bitwright.calibrate.spec import NetworkSpec
@@ -25,7 +26,7 @@ PathLike = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
-class Model:
+class Model(Shown):
     """A network that was loaded and prepared.
 
     Attributes:

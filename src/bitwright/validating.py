@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bitwright.errors import Mismatch, printable
 from bitwright.model import open_samples
+from bitwright.progress import with_notebook_bar
 
 if TYPE_CHECKING:
     from bitwright.boards.board import Session
@@ -22,6 +23,7 @@ VALIDATION_BATCH = 16
 SHOWN_ISLANDS = 3
 
 
+@with_notebook_bar("Validating")
 def validate(
     quantized: Any,
     data: Any,

@@ -90,5 +90,5 @@ def test_a_network_of_25_million_weights_takes_a_moment() -> None:
 
 def test_it_shows_itself_in_a_notebook() -> None:
     html = inspect(gram(), "generic")._repr_html_()
-    assert "<table>" in html
+    assert "<table" in html
     assert "gram: a; b" in html

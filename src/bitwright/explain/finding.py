@@ -9,6 +9,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
+from bitwright.shown import Shown
+
 
 class Cause(StrEnum):
     """Why integers differ from the float network."""
@@ -307,7 +309,7 @@ class Totals:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Explanation:
+class Explanation(Shown):
     """Where a quantized network loses accuracy, why, and what would bring it back.
 
     Attributes:

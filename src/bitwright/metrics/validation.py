@@ -11,6 +11,7 @@ from bitwright.errors import printable
 from bitwright.metrics.interval import Interval
 from bitwright.metrics.metric import Unit
 from bitwright.metrics.verdict import Kind, Verdict, value_text
+from bitwright.shown import Shown
 
 __all__ = ["Pair", "Seconds", "Validation"]
 
@@ -35,7 +36,7 @@ class Seconds:
 
 
 @dataclass(frozen=True)
-class Validation:
+class Validation(Shown):
     """What was measured, on the same samples for both networks.
 
     Attributes:

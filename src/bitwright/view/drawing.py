@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from bitwright.view.markup import Content, Markup, Value, tag
+from bitwright.view.markup import Content, Markup, Value, tag, text
 from bitwright.view.palette import light
 
 
 def short(value: float) -> str:
     """A coordinate without needless digits."""
-    text = f"{value:.2f}".rstrip("0").rstrip(".")
-    return "0" if text in {"-0", ""} else text
+    shown = f"{value:.2f}".rstrip("0").rstrip(".")
+    return "0" if shown in {"-0", ""} else shown
 
 
 def svg(width: float, height: float, *content: Content, label: str = "", class_: str = "") -> Markup:
     """A drawing of so many pixels; an empty label hides it from screen readers."""
     w, h = short(width), short(height)
+    inner = text(content)
     return tag(
         "svg",
-        *content,
-        xmlns="http://www.w3.org/2000/svg",
+        inner,
+        font_family="sans-serif" if "<text" in inner else None,
         width=w,
         height=h,
         viewBox=f"0 0 {w} {h}",
@@ -52,7 +53,7 @@ def line(points: list[tuple[float, float]], token: str, width: float = 1, **more
 def words(x: float, y: float, content: Content, token: str = "muted", size: int = 10, **more: Value) -> Markup:
     """A piece of text at a point."""
     return tag(
-        "text", content, x=short(x), y=short(y), fill=light(token), font_size=size, font_family="sans-serif",
+        "text", content, x=short(x), y=short(y), fill=light(token), font_size=size,
         class_=f"f-{token}", **more,
     )  # fmt: skip
 

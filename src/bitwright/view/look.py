@@ -6,7 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from bitwright.view.charts import profile
 from bitwright.view.graphs import graphs_seen
+from bitwright.view.markup import Markup
 from bitwright.view.memory_of import cost_cycles, cost_memory, memory_seen
 from bitwright.view.panels import bytes_text
 from bitwright.view.seen import (
@@ -60,7 +62,7 @@ def look(
     tensors = tensors_seen(q)
     measured = {} if explanation is None else {row.layer: row.cumulative_db for row in explanation.layers}
     optimized, network = graphs_seen(q, tensors, measured)
-    profile, profile_of = _profile(optimized, explanation)
+    points, profile_of = _profile(optimized, explanation)
     folds = tuple(fold_seen(fold) for fold in q.provenance.get("folds", ()))
     return Page(
         side=side_seen(q),
@@ -73,7 +75,7 @@ def look(
         tensors=tensors,
         optimized=optimized,
         network=network,
-        profile=profile,
+        profile=points,
         profile_of=profile_of,
         folds=folds,
         floats=tuple((row.layer, row.op, row.reason) for row in found.float_layers),
@@ -237,6 +239,12 @@ def _profile(optimized: GraphSeen, explanation: Explanation | None) -> tuple[tup
         what = "Signal to noise of each layer's output format alone (bitwright explain measures what adds up)"
     known = [PointSeen(layer=name, sqnr_db=db) for name, db in rows if db is not None and math.isfinite(db)]
     return tuple(known), what
+
+
+def explained_profile(explanation: Explanation) -> Markup | None:
+    """The measured profile of an explanation."""
+    points, what = _profile(GraphSeen(), explanation)
+    return profile(points, what)
 
 
 def fold_seen(fold: Mapping[str, Any]) -> FoldSeen:

@@ -18,6 +18,9 @@ SHOWN, TOLD = 80, 2000
 """Characters of a name that are shown, and that its tool tip tells."""
 
 VOID = {"area", "base", "br", "col", "hr", "img", "input", "link", "meta", "source", "wbr"}
+SHAPES = {"circle", "path", "rect"}
+"""Elements of SVG that end themselves where nothing is in them."""
+
 NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9:-]*")
 ADDRESSES = {"href", "src", "action", "formaction", "xlink:href"}
 ADDRESS = re.compile(r"(?:[#?/.]|data:image/png;base64,|[\w%-]+(?:[/?#.]|$))")
@@ -77,6 +80,8 @@ def tag(name: str, /, *content: Content, **attributes: Value) -> Markup:
         if named in ADDRESSES and not ADDRESS.match(shown):
             raise ValueError(f"{named} would lead elsewhere: {printable(shown, 60)}")
         parts.append(f' {named}="{escape(shown, quote=True)}"')
+    if name in SHAPES and not content:
+        return Markup("".join(parts) + "/>")
     parts.append(">")
     if name not in VOID:
         parts += [text(content), f"</{name}>"]

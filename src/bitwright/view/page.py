@@ -256,16 +256,7 @@ def document(
     """
     found = parts(page, heats=heats, other=other, drawn=drawn)
     style, script = stylesheet(), report_script()
-    policy = "; ".join(
-        (
-            "default-src 'none'",
-            f"style-src {repr('self') if split else repr(digest(style))}",
-            f"script-src {repr('self') if split else repr(digest(script))}",
-            "img-src data:",
-            "base-uri 'none'",
-            "form-action 'none'",
-        )
-    )
+    policy = _policy("self", "self") if split else _policy(digest(style), digest(script))
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
@@ -290,6 +281,29 @@ def document(
         tag("script", src=f"{split}.js", defer=True) if split else tag("script", Markup(script)),
     )
     return "<!doctype html>\n" + tag("html", head, body, lang="en", class_="bw report") + "\n"
+
+
+def plain_document(title: str, *content: Content) -> str:
+    """A small page without a script, for values that have no report of their own."""
+    style = stylesheet()
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=_policy(digest(style), "none")),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("title", title),
+        tag("style", Markup(style)),
+    )
+    main = tag("main", tag("section", *content), class_="page")
+    return "<!doctype html>\n" + tag("html", head, tag("body", main), lang="en", class_="bw report") + "\n"
+
+
+def _policy(style: str, script: str) -> str:
+    """What the page may do: its own style and script, pictures that stand in it, nothing else."""
+    return (
+        f"default-src 'none'; style-src '{style}'; script-src '{script}'; img-src data:; base-uri 'none'; "
+        "form-action 'none'"
+    )
 
 
 def label_text(page: Page) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bitwright.errors import BadModelFile, ExportError, printable
+from bitwright.shown import Shown
 from bitwright.view.heat import HeatSeen
 from bitwright.view.look import look
 from bitwright.view.page import JSON_ID, document
@@ -39,7 +40,7 @@ ENDINGS = {".html", ".htm"}
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(Shown):
     """A page as a file.
 
     Attributes:
