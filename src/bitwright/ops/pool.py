@@ -10,12 +10,12 @@ from typing import Literal
 import numpy as np
 
 from bitwright.number.arithmetic import dpu_pool_factor
-from bitwright.number.expr import Expr, divide, round_shift, var
+from bitwright.number.expr import Expr, divide, round_shift, saturate, var
 from bitwright.number.format import Rounding
 from bitwright.number.requantize import Scaled, integer_multiplier, rescale
 from bitwright.ops.linear import explicit_pads
 from bitwright.ops.move import in_format
-from bitwright.ops.operator import NoIntegerForm, Operator, Site, finish
+from bitwright.ops.operator import NoIntegerForm, Operator, Site, code_bounds, finish
 from bitwright.program.builder import Builder
 from bitwright.program.forms import Axis, Epilogue, Fill, Reduce, Reshape
 from bitwright.program.program import Buffer
@@ -76,19 +76,25 @@ def window_counts(axes: Sequence[Axis], shape: Sequence[int]) -> tuple[int, int]
 
 def average(site: Site, build: Builder, source: Buffer, axes: tuple[Axis, ...]) -> Buffer:
     """Emit the mean over windows ``axes`` (one per axis after the batch) by the target's method."""
-    zero = int(source.format.zero_point)
+    method = site.rule.method or "exact"
+    if method not in MEANS:
+        raise NoIntegerForm(f"the target's pooling method {method!r} is unknown")
+    # The kernels behind "away" average stored integers as they are; with a zero point halves then round another way.
+    zero = 0 if method == "away" else int(source.format.zero_point)
     fewest, most = window_counts(axes, source.shape[1:])
     if fewest == 0:
         raise NoIntegerForm("a window lies wholly in the padding")
     reach = [(source.lo - zero) * n for n in (fewest, most)] + [(source.hi - zero) * n for n in (fewest, most)]
     acc = var("acc", min(reach), max(reach))
-    method = site.rule.method or "exact"
-    if method not in MEANS:
-        raise NoIntegerForm(f"the target's pooling method {method!r} is unknown")
     ratio = float(source.format.scale) / float(site.result.format.scale)
     count = var("count", fewest, most) if fewest != most else fewest
     taps = [axis.taps for axis in axes if axis.taps > 1]
-    scaled = finish(MEANS[method](site, acc, count, ratio, taps), site.result, site.clamp)
+    mean = MEANS[method](site, acc, count, ratio, taps)
+    if method == "away":
+        moved = int(site.result.format.zero_point) - int(source.format.zero_point)
+        scaled = Scaled(saturate(mean.expr + moved, *code_bounds(site.result.format, site.clamp)))
+    else:
+        scaled = finish(mean, site.result, site.clamp)
     return emit(site, build, source, Reduce(combine="sum", axes=axes, input_zero=zero, epilogue=build.epilogue(scaled)))
 
 
@@ -117,7 +123,7 @@ def _exact(site: Site, acc: Expr, count: Expr | int, ratio: float, _: Sequence[i
 
 
 def _away(_: Site, acc: Expr, count: Expr | int, ratio: float, __: Sequence[int]) -> Scaled:
-    """TensorFlow Lite and CMSIS-NN s8: division by the count, half away from zero, in the input's format."""
+    """TensorFlow Lite and CMSIS-NN s8: stored integers divided by the count, half away from zero, in the input's format."""
     return Scaled(divide(_same_format(acc, ratio), count, Rounding.HALF_AWAY))
 
 

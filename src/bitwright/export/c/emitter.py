@@ -14,6 +14,7 @@ from bitwright.export.c.elements import map_function, table_function
 from bitwright.export.c.fast import FastCall, fast_contract
 from bitwright.export.c.fast_sum import description, fast_sum
 from bitwright.export.c.layout import Layout, choose_layouts
+from bitwright.export.c.library import Kernels, LibraryCall, Question, library_call
 from bitwright.export.c.moves import move_function
 from bitwright.export.c.names import Names, comment
 from bitwright.export.c.scene import Function, Scene
@@ -51,6 +52,9 @@ class Emitter:
         core: The core that kernels are chosen for; None for portable C.
         fast: Step → its kernel for that core.
         sums: Step → its kernel for sums.
+        kernels: Whose kernels are wanted: ours, or those of the user's own library.
+        library: Step → its call of that library.
+        uncovered: Step → why that library does not compute it.
     """
 
     program: Program
@@ -67,6 +71,9 @@ class Emitter:
     core: str | None = None
     fast: dict[str, FastCall] = field(default_factory=dict)
     sums: dict[str, FastSum] = field(default_factory=dict)
+    kernels: Kernels = "own"
+    library: dict[str, LibraryCall] = field(default_factory=dict)
+    uncovered: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.constants = Constants(self.prefix, self.names)
@@ -84,17 +91,35 @@ class Emitter:
             for root in self.storage.roots.values()
         ]
         for at, step in enumerate(self.program.steps):
+            if self.from_library(at, step):
+                size = self.library[step.name].scratch_bytes
+                if size:
+                    blocks.append(Block(name=scratch_name(step), size_bytes=size, first=at, last=at))
+                continue
             found = fast_contract(self.scene, step, self.core)
             if found is not None:
                 self.fast[step.name] = found
                 name, size = scratch_name(step), found.fast.scratch_bytes
                 blocks.append(Block(name=name, size_bytes=size, first=at, last=at))
         for step in self.program.steps:
-            total = fast_sum(self.scene, step, self.core)
+            total = None if step.name in self.library else fast_sum(self.scene, step, self.core)
             if total is not None:
                 self.sums[step.name] = total
         self.plan: Plan = plan(blocks)
         self.offsets = dict(zip((b.name for b in blocks), self.plan.offsets, strict=True))
+
+    def from_library(self, at: int, step: Step) -> bool:
+        """Whether the user's library computes a step."""
+        if self.kernels == "own" or step.name in self.storage.elided or isinstance(step.form, Move):
+            return False
+        root = self.storage.roots[self.storage.views[step.inputs[0]].root]
+        question = Question(self.scene, step, self.core, root.kind == "arena" and root.last <= at)
+        found = library_call(self.kernels, question)
+        if isinstance(found, str):
+            self.uncovered[step.name] = found
+            return False
+        self.library[step.name] = found
+        return True
 
     # Steps
 
@@ -112,6 +137,8 @@ class Emitter:
         """What computes a step, in words, and its calls."""
         if step.name in self.storage.elided:
             return "nothing to do", []
+        if step.name in self.library:
+            return self.library_function(step, self.library[step.name])
         if step.name in self.fast:
             return self.fast_kernel(step, self.fast[step.name])
         if step.name in self.sums:
@@ -145,6 +172,16 @@ class Emitter:
             f"static const bw_conv_t conv_{number} = {{ /* {comment(step.layer)} */\n    {', '.join(call.fields)}}};"
         )
         return instance.name, [f"{instance.name}(&conv_{number}, {self.read(step.inputs[0])}, {self.written(step)});"]
+
+    def library_function(self, step: Step, call: LibraryCall) -> tuple[str, list[str]]:
+        """A call of the user's library, in a block of its own."""
+        symbols = {
+            key: self.constants.add(step.layer, role, key, values) for key, (role, values) in call.tables.items()
+        }
+        given = {f"x{i}": self.read(name) for i, name in enumerate(step.inputs)}
+        scratch = f"(void *)(a + {self.offsets[scratch_name(step)]})" if call.scratch_bytes else "NULL"
+        lines = [line.format(**symbols, **given, y=self.written(step), scratch=scratch) for line in call.lines]
+        return call.function, ["{", *(line if line.startswith("#") else f"    {line}" for line in lines), "}"]
 
     def fast_kernel(self, step: Step, call: FastCall) -> tuple[str, list[str]]:
         """A call of a kernel for the core."""

@@ -26,18 +26,18 @@ def fast_sum(scene: Scene, step: Step, core: str | None) -> FastSum | None:
     form = step.form
     if core is None or not isinstance(form, Map) or len(step.inputs) != OPERANDS:
         return None
-    if not _alike(scene, step):
+    if not alike(scene, step):
         return None
     params = {name: np.asarray(scene.program.tensors[t], np.int64).reshape(-1) for name, t in form.params.items()}
     if any(values.size != 1 for values in params.values()):
         return None
-    split = _split(form.expr)
+    split = split_sum(form.expr)
     if split is None:
         return None
     total, parts = split
     acc = var("acc", total.lo, total.hi)
     try:
-        rest = _replaced(form.expr, total, acc)
+        rest = replaced(form.expr, total, acc)
     except ValueError:  # the sum's own range does not follow from its operands: it was tightened by hand
         return None
     if set(rest.variables()) - {"acc", *params}:
@@ -70,7 +70,7 @@ def _number(value: int) -> str:
     return "INT32_MIN" if value == -(1 << 31) else str(value)
 
 
-def _alike(scene: Scene, step: Step) -> bool:
+def alike(scene: Scene, step: Step) -> bool:
     """Whether operands and result are bytes of one shape in one order without gaps."""
     names = (*step.inputs, *step.outputs)
     first = scene.layouts[names[0]]
@@ -80,7 +80,7 @@ def _alike(scene: Scene, step: Step) -> bool:
     )
 
 
-def _split(expr: Expr) -> tuple[Expr, tuple[Expr, Expr]] | None:
+def split_sum(expr: Expr) -> tuple[Expr, tuple[Expr, Expr]] | None:
     """The addition whose sides depend on one operand each, and the sides, that of ``x0`` first."""
     for node in expr.walk():
         if node.op is Op.ADD:
@@ -96,7 +96,7 @@ def _operands(expr: Expr) -> set[str]:
     return {name for name in expr.variables() if name in ("x0", "x1")}
 
 
-def _replaced(expr: Expr, old: Expr, new: Expr) -> Expr:
+def replaced(expr: Expr, old: Expr, new: Expr) -> Expr:
     """``expr`` with node ``old`` taken for ``new``; ranges are proven anew."""
     made: dict[int, Expr] = {id(old): new}  # shared nodes stay shared
     for node in expr.walk():

@@ -31,6 +31,7 @@ def report(e: Emitter) -> dict[str, Any]:
                 "layer": step.layer,
                 "op": step.op,
                 "by": how,
+                **({"not_by_library": e.uncovered[step.name]} if step.name in e.uncovered else {}),
                 "macs": macs,
                 "constant_bytes": bytes_,
             }
@@ -39,6 +40,7 @@ def report(e: Emitter) -> dict[str, Any]:
         "network": program.name,
         "target": program.target,
         "prefix": e.prefix,
+        "kernels": e.kernels,
         "macs": sum(program.macs.values()),
         "flash": {
             "weights_bytes": e.constants.bytes_of("weights"),

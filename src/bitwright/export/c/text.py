@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from bitwright.export.c import interface, project, selftest
 from bitwright.export.c.emitter import Emitter
+from bitwright.export.c.library import HEADERS, ROUNDINGS
 from bitwright.export.c.names import comment, string
 from bitwright.export.c.python_face import python_face
 from bitwright.mcu import runtime
@@ -36,7 +37,7 @@ def files(e: Emitter, samples: Sequence[Mapping[str, Values]]) -> dict[str, str]
         f"{prefix}.h": header(e),
         f"{prefix}_test.c": selftest.test_source(e.program, prefix),
         f"{prefix}_vectors.h": selftest.vectors_header(e.program, e.layouts, prefix, samples),
-        "CMakeLists.txt": project.cmake(prefix, sources),
+        "CMakeLists.txt": project.cmake(prefix, sources, e.core),
         "Makefile": project.makefile(prefix, sources, e.core),
         **python,
     }
@@ -176,9 +177,12 @@ def source(e: Emitter) -> str:
     everything = "\n".join([*functions, *epilogues])
     prelude = C_PRELUDE if "BW_ASR" in everything or "BW_FLOOR" in everything or "bw_scale32" in everything else ""
     math = any("fabs(" in t or "floor(" in t for t in helper_text)
+    roundings = sorted({call.rounding for call in e.library.values() if call.rounding})
     lines = [
         f'#include "{prefix}.h"',
         f'#include "{prefix}_kernels.h"',
+        *(HEADERS[e.kernels] if e.library else ()),
+        *(line for rounding in roundings for line in ROUNDINGS[rounding]),
         *(["#include <math.h>"] if math else []),
         "",
     ]
@@ -233,7 +237,7 @@ def run_lines(e: Emitter) -> list[str]:
         lines.append("    (void)a;")
     for at, (step, call) in enumerate(zip(program.steps, e.calls, strict=True)):
         lines.append(f"    /* {comment(step.layer)}: {comment(step.op)}, {e.how[at]} */")
-        lines += [f"    {line}" for line in call]
+        lines += [line if line.startswith("#") else f"    {line}" for line in call]
         lines.append(f"    {upper}_AFTER({at}, {e.address(step.outputs[0])});")
     for i, name in enumerate(program.outputs):
         lines += output_lines(e, i, name)

@@ -6,12 +6,11 @@ NAME_weights.c     constants; BW_WEIGHTS_SECTION puts them where the linker scri
 NAME_kernels.h/.c  the kernels that are used, and no others
 NAME_test.c        self-test, with NAME_vectors.h
 NAME_serial.c      the network behind a serial line
-CMakeLists.txt, Makefile, report.json
+CMakeLists.txt, Makefile, report.json, report.txt
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +22,10 @@ from numpy.typing import NDArray
 from bitwright.data.contract import InputContract
 from bitwright.errors import DoesNotFit, ExportError, UnsupportedOp, printable
 from bitwright.export.c import serialtext
+from bitwright.export.c.counting import estimated, texts
 from bitwright.export.c.emitter import Emitter
 from bitwright.export.c.layout import Layout
+from bitwright.export.c.library import check_kernels
 from bitwright.export.c.names import plain
 from bitwright.export.c.report import report as summary
 from bitwright.export.c.text import files as all_files
@@ -68,6 +69,7 @@ def write(
     *,
     name: str | None = None,
     core: str | None = None,
+    kernels: str = "own",
     contract: InputContract | None = None,
     samples: Sequence[Mapping[str, Values]] | None = None,
     flash_bytes: int | None = None,
@@ -81,6 +83,8 @@ def write(
         name: Name of the network in C; the program's name by default.
         core: The core that kernels are chosen for, as gcc spells it (``cortex-m4``); portable C by default.  What is
             chosen compiles everywhere, and computes the same.
+        kernels: ``own``, or a library of the user that is called where it computes the same integers: ``cmsis-nn`` (int8)
+            or ``cmsis-nn-q7`` (CMSIS 5.9.0 and older).
         contract: The input contract, from which the function that takes pixels is made.
         samples: Input buffer → integers ``[1, ...]``: vectors of the self-test.  One random sample by default.
         flash_bytes: Refuse to write what needs more constant memory and code.
@@ -89,17 +93,17 @@ def write(
     Raises:
         UnsupportedOp: a layer is a float island.
         DoesNotFit: more memory is needed than there is.
-        ExportError: the directory cannot be written.
+        ExportError: the directory cannot be written, or there are no such kernels.
     """
     _refuse_islands(program)
-    emitter = Emitter(program, plain(name or program.name), contract, core=core)
+    emitter = Emitter(program, plain(name or program.name), contract, core=core, kernels=check_kernels(kernels))
     emitter.emit()
-    report = summary(emitter)
+    report = estimated(summary(emitter), program, core)
     _refuse_too_large(report, emitter, flash_bytes, ram_bytes)
     given = list(samples) if samples else random_samples(program, KNOWN_SAMPLES)
     files = all_files(emitter, given)
     files[f"{emitter.prefix}_serial.c"] = serialtext.source(program, emitter.prefix)
-    files["report.json"] = json.dumps(report, indent=1) + "\n"
+    files |= texts(report)
     target = Path(directory)
     try:
         target.mkdir(parents=True, exist_ok=True)
