@@ -132,7 +132,7 @@ class Guard:
         address = ("/" + path.lstrip("/")) + (f"?{rest}" if rest else "")
         cookie = f"{self.cookie}={self.token}; Path=/; HttpOnly; SameSite=Strict"
         page = (
-            '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>bitwright</title>'
+            '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>bitwright</title><link rel="icon" href="data:,">'
             f'<meta http-equiv="refresh" content="0;url={escape(address, quote=True)}"></head>'
             f'<body><p><a href="{escape(address, quote=True)}">Go on to bitwright</a></p></body></html>'
         )

@@ -102,7 +102,7 @@ def header(session: Session, ask: Ask, jobs: Sequence[Job], targets: Sequence[tu
     return tag(
         "div",
         tag("div", tag("a", "bitwright", href="/", class_="brand", title="Open another network"),
-            tag("h1", label(session.title, 48)), class_="name"),
+            tag("h1", label(session.title, 48)), class_="title-box"),
         tag("nav", tag("ol", *items), class_="steps", aria_label="Steps"),
         tag("div", undo, redo, target, next_button(session, ask, todo), progress(session, ask, jobs), theme_button(),
             class_="actions"),

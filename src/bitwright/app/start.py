@@ -68,7 +68,7 @@ def start_page(recent: Sequence[Session], error: str = "") -> str:
     )  # fmt: skip
     return document(
         "",
-        tag("header", tag("div", tag("div", tag("span", "bitwright", class_="brand"), class_="name"),
+        tag("header", tag("div", tag("div", tag("span", "bitwright", class_="brand"), class_="title-box"),
             tag("div", theme_button(), class_="actions"), class_="bar"), id="head"),
         tag(
             "main",

@@ -66,6 +66,7 @@ def _folded(fold: FoldSeen) -> FindingSeen:
         severity="bad",
         figure=f"−{fold.bits_lost} bits",
         remedy="Equalize the channels (--mend equalize), or take a target with a step for each channel.",
+        action=(("mend", "equalize"),),
         layer=fold.layer,
         tensor=f"{fold.layer}.Weights",
     )
