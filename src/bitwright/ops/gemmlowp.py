@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.number.expr import Expr, const, minimum, round_shift, saturate
+from bitwright.number.expr import Expr, const, maximum, minimum, round_shift, saturate, var
 from bitwright.number.format import Format, Rounding
 from bitwright.number.requantize import integer_multiplier
 from bitwright.ops.operator import NoIntegerForm, Site, element
@@ -106,12 +106,11 @@ def fixed_point_softmax(site: Site, build: Builder, source: Buffer, axes: tuple[
     parts = build.buffer(source.shape, Format(21, True, np.asarray(2.0**-19)), lo=0, hi=1 << 19)
     parts = build.map(round_shift(element(powers, "x0"), 12, Rounding.HALF_UP), [powers], parts, suffix=".parts")
     total = _sum(build, parts, axes, count)
+    sums = maximum(element(total, "x0"), 1 << 19)  # never met: the largest element alone contributes exp(0) = 2^19
     lead = build.buffer(total.shape, Format(6, True, np.asarray(1.0)), lo=0, hi=_SUM_BITS)
-    lead = build.map(_leading_zeros(element(total, "x0")), [total], lead, suffix=".lead")
+    lead = build.map(_leading_zeros(sums), [total], lead, suffix=".lead")
     inverse = build.buffer(total.shape, fine, lo=0, hi=ONE)
-    inverse = build.map(
-        reciprocal(element(total, "x0"), element(lead, "x1")), [total, lead], inverse, suffix=".inverse"
-    )
+    inverse = build.map(reciprocal(sums, element(lead, "x1")), [total, lead], inverse, suffix=".inverse")
     e, r, z = element(powers, "x0"), element(inverse, "x1"), element(lead, "x2")
     product = round_shift(e * r, 31, Rounding.HALF_UP)
     quotient = round_shift(product, const(31 - 8 + _SUM_BITS) - z, Rounding.HALF_UP)
@@ -120,14 +119,11 @@ def fixed_point_softmax(site: Site, build: Builder, source: Buffer, axes: tuple[
 
 
 def _sum(build: Builder, parts: Buffer, axes: Sequence[Axis], count: int) -> Buffer:
-    from bitwright.number.expr import var
-
     acc = var("acc", 0, parts.hi * count)
     shape = (1, *(axis.outputs(n) for axis, n in zip(axes, parts.shape[1:], strict=True)))
     out = build.buffer(shape, Format(32, True, parts.format.scale), lo=0, hi=acc.hi)
     build.step(Reduce(combine="sum", axes=tuple(axes), epilogue=Epilogue(expr=acc)), [parts], [out], ".sum")
-    # The largest element alone contributes exp(0) = 2^19.
-    return build.narrow(out, 1 << 19, acc.hi)
+    return out
 
 
 def _leading_zeros(x: Expr) -> Expr:
