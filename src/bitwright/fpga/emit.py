@@ -9,6 +9,7 @@ from bitwright.fpga.config import ProcessorConfig
 from bitwright.fpga.emit_conv import conv_passes
 from bitwright.fpga.emit_fused import fused_passes
 from bitwright.fpga.emit_vec import vec_passes
+from bitwright.fpga.isa import Store
 from bitwright.fpga.jobs import ConvJob, VecJob
 from bitwright.fpga.stream import (
     Item,
@@ -36,7 +37,11 @@ def emit(config: ProcessorConfig, jobs: Sequence[tuple[int, ConvJob | VecJob]]) 
             target = made[0].tiles[0].loads if not isinstance(job, VecJob) else made[0].parameters
             target[0] = wait(target[0], Token.STORED)
         if at + 1 < len(jobs):
-            made[-1].tiles[-1].rest[-1] = post(made[-1].tiles[-1].rest[-1], Token.STORED)
+            final = made[-1].tiles[-1].rest[-1]
+            assert isinstance(final, Relative)
+            assert isinstance(final.instruction, Store)
+            fenced = Relative(replace(final.instruction, fence=1), final.storage)
+            made[-1].tiles[-1].rest[-1] = post(fenced, Token.STORED)
         for one in made:
             one.parameters = [_stamp(item, number) for item in one.parameters]
             for tile in one.tiles:
@@ -46,7 +51,8 @@ def emit(config: ProcessorConfig, jobs: Sequence[tuple[int, ConvJob | VecJob]]) 
     stream.items = arrange(passes)
     last = stream.items[-1]
     assert isinstance(last, Relative)
-    stream.items[-1] = Relative(replace(last.instruction, last=1), last.storage)
+    assert isinstance(last.instruction, Store)
+    stream.items[-1] = Relative(replace(last.instruction, last=1, fence=1), last.storage)
     return stream
 
 

@@ -57,17 +57,18 @@ def conv_parameters(
     bias[: len(mine)] = mine
     dense = job.source.layout.height == job.weights.shape[1] and job.out.layout.height == job.out.layout.width == 1
     parts: list[tuple[Dest, int, bytes]] = [
-        (Dest.WEIGHT, half * (memory.weight // 2) * config.ocp, weights),
-        (Dest.BIAS, half * (memory.bias // 2) * (4 * config.ocp // config.icp), bias.tobytes()),
-        (Dest.CONV_ROWS, half * (memory.rows // 2) * config.row_entry_words, entries),
+        (Dest.WEIGHT, half * (memory.weight // 2), weights),
+        (Dest.BIAS, half * (memory.bias // 2), bias.tobytes()),
+        (Dest.CONV_ROWS, half * (memory.rows // 2), entries),
     ]
     if pool_entries:
-        parts.append((Dest.VECTOR_ROWS, half * (memory.rows // 4) * config.row_entry_words, pool_entries))
+        parts.append((Dest.VECTOR_ROWS, half * (memory.rows // 4), pool_entries))
     index = stream.add_data(f"{job.name}", dense, b"".join(values for _, _, values in parts))
     items: list[Item] = []
     at = 0
     for dest, base, values in parts:
-        load = Load(dest=dest, address=at, base=base, words=len(values) // config.icp)
+        count = len(values) // config.icp
+        load = Load(dest=dest, address=at, base=base, words=count, width=count)
         items.append(Relative(load, index))
         at += len(values)
     fills = 2 if tiling.whole_weights else 1
@@ -84,7 +85,7 @@ def conv_parameters(
 
 def nothing_loaded() -> Load:
     """A load of nothing, to carry tokens."""
-    return Load(dest=Dest.ACT, address=0, base=0, rows=0, words=0)
+    return Load(dest=Dest.ACT, address=0, base=0, rows=0, words=0, width=0)
 
 
 def align_weights(stream: Stream, tiling: ConvTiling) -> list[Item]:

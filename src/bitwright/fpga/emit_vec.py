@@ -44,9 +44,7 @@ def vec_passes(stream: Stream, number: int, job: VecJob) -> list[Pass]:
 def _vec_parameters(stream: Stream, job: VecJob, chunk: tuple[int, int], entries: bytes, later: bool) -> list[Item]:
     config = stream.config
     icp, taps = config.icp, job.window.rows.taps * job.window.columns.taps
-    parts: list[tuple[Dest, int, bytes]] = [
-        (Dest.VECTOR_ROWS, config.memory.rows // 2 * config.row_entry_words, entries)
-    ]
+    parts: list[tuple[Dest, int, bytes]] = [(Dest.VECTOR_ROWS, config.memory.rows // 2, entries)]
     if job.weights is not None and job.bias is not None:
         bytes_of = slice(chunk[0] * icp, chunk[1] * icp)
         weights = job.weights[:, :, bytes_of].reshape(taps, -1, icp).transpose(1, 0, 2)
@@ -60,7 +58,8 @@ def _vec_parameters(stream: Stream, job: VecJob, chunk: tuple[int, int], entries
     items: list[Item] = []
     at = 0
     for dest, base, values in parts:
-        items.append(Relative(Load(dest=dest, address=at, base=base, words=len(values) // icp), index))
+        count = len(values) // icp
+        items.append(Relative(Load(dest=dest, address=at, base=base, words=count, width=count), index))
         at += len(values)
     if later:
         items[0] = wait(items[0], Token.PARAMETERS_FREE)

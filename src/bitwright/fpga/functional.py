@@ -102,7 +102,7 @@ def _load(state: State, i: Load) -> None:
     if i.dest in (Dest.ACT, Dest.MID):
         _load_rows(state, i, state.act if i.dest == Dest.ACT else state.mid)
         return
-    words = _read(state, i.address, i.words) if i.rows else np.zeros((0, state.config.icp), np.int8)
+    words = _read(state, i.address, i.words)
     if i.dest == Dest.TABLE:
         state.table[i.base : i.base + i.words] = words[:, 0]
         return
@@ -114,20 +114,21 @@ def _load(state: State, i: Load) -> None:
         Dest.CONV_ROWS: state.conv_rows,
         Dest.VECTOR_ROWS: state.vector_rows,
     }
-    pieces = memories[Dest(i.dest)].view(np.int8).reshape(-1, state.config.icp)
-    if i.base + i.words > len(pieces):
-        raise IndexError(f"a load writes piece {i.base + i.words} of {len(pieces)} of {Dest(i.dest).name}")
-    pieces[i.base : i.base + i.words] = words
+    memory = memories[Dest(i.dest)]
+    pieces = memory.view(np.int8).reshape(-1, state.config.icp)
+    first = i.base * (len(pieces) // len(memory))
+    if first + i.words > len(pieces):
+        raise IndexError(f"a load writes piece {first + i.words} of {len(pieces)} of {Dest(i.dest).name}")
+    pieces[first : first + i.words] = words
 
 
 def _load_rows(state: State, i: Load, banks: NDArray[np.int8]) -> None:
     pp = state.config.pp
     bank, phase, base = i.bank, i.phase, i.base
     for j in range(i.above + i.rows + i.below):
-        width = i.left + i.runs * i.words + i.right
-        if base + width > banks.shape[1]:
-            raise IndexError(f"a load writes word {base + width} of {banks.shape[1]} of {Dest(i.dest).name}")
-        row = banks[bank, base : base + width]
+        if base + i.width > banks.shape[1]:
+            raise IndexError(f"a load writes word {base + i.width} of {banks.shape[1]} of {Dest(i.dest).name}")
+        row = banks[bank, base : base + i.width]
         row[:] = i.fill
         if i.above <= j < i.above + i.rows:
             start = i.address + (j - i.above) * i.row_stride

@@ -125,7 +125,7 @@ class Load:
     runs: int = 1
     run_stride: int = 0
     left: int = 0
-    right: int = 0
+    width: int
     fill: int = 0
     bank: int = 0
     phase: int = 0
@@ -230,6 +230,9 @@ class Store:
     xs: int
     x_step: int
     words: int
+    run_words: int
+    runs: int
+    fence: int = 0
 
 
 Instruction = Load | Conv | Vec | Store
@@ -239,7 +242,7 @@ FIELDS: dict[Unit, tuple[Field, ...]] = {
         _u("dest", 4, "buffer written"),
         _u("address", 32, "first byte in external memory"),
         _u("row_stride", 32, "bytes from one row to the next in external memory"),
-        _u("base", 20, "first word written (of a piece: times pieces)"),
+        _u("base", 16, "first word of the buffer written"),
         _u("rows", 12, "rows read"),
         _u("above", 8, "rows of fill before them"),
         _u("below", 8, "rows of fill after them"),
@@ -247,7 +250,7 @@ FIELDS: dict[Unit, tuple[Field, ...]] = {
         _u("runs", 12, "such runs in a row"),
         _u("run_stride", 24, "bytes from one run to the next in external memory"),
         _u("left", 14, "words of fill before a row"),
-        _u("right", 14, "words of fill after a row"),
+        _u("width", 20, "words of a row with the fill around, in pieces where a buffer has them"),
         _s("fill", 8, "value of each byte around"),
         _u("bank", 4, "bank of the first row"),
         _u("phase", 4, "rows that the first bank already has of its run"),
@@ -315,6 +318,9 @@ FIELDS: dict[Unit, tuple[Field, ...]] = {
         _u("xs", 12, "pixels of a row"),
         _u("x_step", 12, "words from one pixel to the next"),
         _u("words", 12, "words of a pixel"),
+        _u("run_words", 20, "neighboring words in external memory: of a pixel, or of a row"),
+        _u("runs", 12, "such runs in a row"),
+        _u("fence", 1, "done only when all that was written is in external memory"),
     ),
 }
 

@@ -141,7 +141,7 @@ def load_rows(
             runs=1 if together else pixels,
             run_stride=0 if together else place.pixel_words * icp,
             left=(first - columns[0]) * count if pixels else 0,
-            right=(columns[0] + columns[1] - last) * count if pixels else columns[1] * count,
+            width=pitch,
             fill=fill,
             spread=layout.spread,
             pitch=pitch,
@@ -156,6 +156,8 @@ def store_tile(
 ) -> Relative:
     """Rows of ``out`` into a tensor."""
     icp = place.layout.icp
+    count = words[1] - words[0]
+    together = count == place.pixel_words
     pixel = (rows[0] * place.layout.width + strip.first) * place.pixel_words + place.first_word + words[0]
     return Relative(
         Store(
@@ -167,7 +169,9 @@ def store_tile(
             pitch=pitch,
             xs=strip.count,
             x_step=x_step,
-            words=words[1] - words[0],
+            words=count,
+            run_words=strip.count * count if together else count,
+            runs=1 if together else strip.count,
         ),
         place.storage,
     )

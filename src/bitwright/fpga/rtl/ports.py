@@ -1,0 +1,86 @@
+"""Bundles of signals between the units of the processor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import Signal, Value, signed
+
+from bitwright.fpga.isa import FIELDS, HEADER, TOKENS, Unit
+
+
+def instruction_bits(unit: Unit) -> int:
+    """Bits of an instruction that have a meaning."""
+    return sum(f.bits for f in (*HEADER, *FIELDS[unit]))
+
+
+def fields(unit: Unit, word: Any) -> dict[str, Any]:
+    """The fields of an instruction as slices of ``word``."""
+    found: dict[str, Any] = {}
+    position = 0
+    for f in (*HEADER, *FIELDS[unit]):
+        part = Value.cast(word)[position : position + f.bits]
+        found[f.name] = part.as_signed() if f.signed else part
+        position += f.bits
+    return found
+
+
+class Requests:
+    """A channel of burst requests: address in bytes, length in beats."""
+
+    def __init__(self, name: str) -> None:
+        self.valid = Signal(name=f"{name}_valid")
+        self.ready = Signal(name=f"{name}_ready")
+        self.address = Signal(32, name=f"{name}_address")
+        self.beats = Signal(9, name=f"{name}_beats")
+
+
+class Beats:
+    """A channel of data."""
+
+    def __init__(self, name: str, width: int) -> None:
+        self.valid = Signal(name=f"{name}_valid")
+        self.ready = Signal(name=f"{name}_ready")
+        self.data = Signal(width, name=f"{name}_data")
+        self.last = Signal(name=f"{name}_last")
+
+
+class Head:
+    """The oldest instruction of a queue, and the tokens that its unit takes and gives."""
+
+    def __init__(self, unit: Unit) -> None:
+        name = unit.name.lower()
+        self.unit = unit
+        self.valid = Signal(name=f"{name}_head_valid")
+        self.word = Signal(instruction_bits(unit), name=f"{name}_head")
+        self.ready = Signal(name=f"{name}_unit_ready")
+        self.start = Signal(name=f"{name}_start")
+        self.post = Signal(TOKENS, name=f"{name}_post")
+        self.done = Signal(name=f"{name}_done")
+        self.busy = Signal(name=f"{name}_busy")
+
+
+class BankWrite:
+    """A write to the banks of a buffer.
+
+    Attributes:
+        enable: One bit for each bank and column.
+        address: A word address for each column.
+        data: A word for each bank.
+    """
+
+    def __init__(self, name: str, banks: int, columns: int, word_bits: int) -> None:
+        self.enable = [Signal(columns, name=f"{name}_enable{b}") for b in range(banks)]
+        self.address = [Signal(16, name=f"{name}_address{c}") for c in range(columns)]
+        self.data = [Signal(word_bits, name=f"{name}_data{b}") for b in range(banks)]
+
+
+def delayed(m: Any, value: Any, cycles: int, name: str) -> Any:
+    """``value`` after ``cycles`` clock edges."""
+    value = Value.cast(value)
+    for at in range(cycles):
+        shape = signed(len(value)) if value.shape().signed else len(value)
+        register = Signal(shape, name=f"{name}_{at + 1}")
+        m.d.sync += register.eq(value)
+        value = register
+    return value

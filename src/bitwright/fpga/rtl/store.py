@@ -1,0 +1,123 @@
+"""The STORE queue: rows of ``out`` into external memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import Array, Elaboratable, Module, Mux, Signal
+from amaranth.lib.fifo import SyncFIFOBuffered
+
+from bitwright.fpga.config import ProcessorConfig
+from bitwright.fpga.isa import Unit
+from bitwright.fpga.rtl.bursts import Bursts
+from bitwright.fpga.rtl.ports import Beats, Head, delayed, fields, instruction_bits
+
+WAITING_WORDS = 8
+
+
+class Store(Elaboratable):
+    """Reads words and writes bursts.
+
+    Attributes:
+        head: The oldest instruction.
+        bursts: Its requests.
+        beats: Data, in the order of requests.
+        answered: A burst is in external memory.
+        finishing: The instruction is done.
+        read_address: Word of ``out``, of every bank.
+        read_data: Words of the banks, one cycle later.
+    """
+
+    def __init__(self, config: ProcessorConfig, head: Head) -> None:
+        self.config, self.head = config, head
+        self.bursts = Bursts(config, "store")
+        self.beats = Beats("store_data", 8 * config.bus.bytes)
+        self.answered = Signal()
+        self.finishing = Signal()
+        self.read_address = Signal(16)
+        self.read_data = [Signal(8 * config.icp, name=f"store_read_data{b}") for b in range(config.pp)]
+
+    def elaborate(self, platform: Any) -> Module:
+        """Words are read as long as there is room for them; bursts are asked for beside."""
+        m = Module()
+        config, head = self.config, self.head
+        m.submodules.bursts = self.bursts
+        waiting = SyncFIFOBuffered(width=8 * config.icp, depth=WAITING_WORDS)
+        m.submodules.waiting = waiting
+        now = Signal(instruction_bits(Unit.STORE))
+        i = fields(Unit.STORE, now)
+        coming = fields(Unit.STORE, head.word)
+        reading, ending = Signal(), Signal()
+        group, pixel, at = Signal(16), Signal(16), Signal(16)
+        row, x, word, bank = Signal(12), Signal(12), Signal(12), Signal(4)
+        bursts_out = Signal(16)
+        step = Signal()
+        m.d.comb += [
+            step.eq(reading & (waiting.level < WAITING_WORDS - 3)),
+            self.read_address.eq(at),
+        ]
+        # Address now, data one cycle later, the bank's word into the queue one more.
+        arrived = delayed(m, step, 1, "arrived")
+        chosen = delayed(m, bank, 1, "chosen")
+        word_now = Signal(8 * config.icp)
+        word_valid = Signal()
+        m.d.sync += [word_now.eq(Array(self.read_data)[chosen]), word_valid.eq(arrived)]
+        m.d.comb += [waiting.w_data.eq(word_now), waiting.w_en.eq(word_valid)]
+        with m.If(step):
+            with m.If(word != i["words"] - 1):
+                m.d.sync += [word.eq(word + 1), at.eq(at + 1)]
+            with m.Elif(x != i["xs"] - 1):
+                m.d.sync += [word.eq(0), x.eq(x + 1), pixel.eq(pixel + i["x_step"]), at.eq(pixel + i["x_step"])]
+            with m.Elif(row != i["rows"] - 1):
+                m.d.sync += [word.eq(0), x.eq(0), row.eq(row + 1)]
+                with m.If(bank != config.pp - 1):
+                    m.d.sync += [bank.eq(bank + 1), pixel.eq(group), at.eq(group)]
+                with m.Else():
+                    following = group + i["pitch"]
+                    m.d.sync += [bank.eq(0), group.eq(following), pixel.eq(following), at.eq(following)]
+            with m.Else():
+                m.d.sync += [reading.eq(0), ending.eq(1)]
+        # A word leaves in beats.
+        beat = Signal(range(config.beats_per_word + 1))
+        last_beat = beat == config.beats_per_word - 1
+        m.d.comb += [
+            self.beats.valid.eq(waiting.r_rdy),
+            self.beats.data.eq(waiting.r_data.word_select(beat, 8 * config.bus.bytes)),
+            waiting.r_en.eq(self.beats.ready & last_beat),
+        ]
+        with m.If(self.beats.valid & self.beats.ready):
+            m.d.sync += beat.eq(Mux(last_beat, 0, beat + 1))
+        asked = self.bursts.request.valid & self.bursts.request.ready
+        m.d.sync += bursts_out.eq(bursts_out + asked - self.answered)
+        # Done when the last word has left ``out``; with a fence, when every burst has been answered.
+        quiet = ~self.bursts.active & (bursts_out == 0) & (waiting.level == 0) & ~arrived & ~word_valid
+        finish = self.finishing
+        m.d.comb += finish.eq(ending & ~self.bursts.active & (~i["fence"] | quiet))
+        m.d.comb += [
+            head.post.eq(Mux(finish, i["post"], 0)),
+            head.done.eq(finish & i["last"]),
+            head.busy.eq(reading | ending),
+            head.ready.eq(~reading & ~ending),
+            self.bursts.start.eq(head.start),
+            self.bursts.address.eq(coming["address"]),
+            self.bursts.row_stride.eq(coming["row_stride"]),
+            self.bursts.rows.eq(coming["rows"]),
+            self.bursts.runs.eq(coming["runs"]),
+            self.bursts.run_stride.eq(coming["pixel_stride"]),
+            self.bursts.words.eq(coming["run_words"]),
+        ]
+        with m.If(finish):
+            m.d.sync += ending.eq(0)
+        with m.If(head.start):
+            m.d.sync += [
+                now.eq(head.word),
+                reading.eq(1),
+                group.eq(coming["base"]),
+                pixel.eq(coming["base"]),
+                at.eq(coming["base"]),
+                row.eq(0),
+                x.eq(0),
+                word.eq(0),
+                bank.eq(0),
+            ]
+        return m

