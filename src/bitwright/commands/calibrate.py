@@ -147,26 +147,28 @@ def show(result: Calibration, output: Path, seconds: float, *, as_table: bool) -
 
 def rows(result: Calibration) -> None:
     """The calibration table, with the bits that each tensor uses."""
-    from bitwright.commands.bits import bit_columns, spark
+    from bitwright.commands.bits import look, strip_text
+    from bitwright.view.observed import observed_tensors
+    from bitwright.view.term import axis_title, term_axis
 
-    table = result.rows
-    top, bottom = bit_columns([row["msb_counts"] for row in table])
+    tensors = observed_tensors(result)
+    axis = term_axis(tensors, screen.out().width)
     screen.table(
         (
             screen.Column("Layer", shrinks=True),
             screen.Column("Kind"),
             screen.Column("Min", right=True),
             screen.Column("Max", right=True),
-            screen.Column(f"Bits 2^{top} … 2^{bottom}", style="blue", drop=1),
+            screen.Column(axis_title(axis, look()), drop=1),
         ),
         [
             [
-                screen.safe(row["optimized_layer"]),
-                row["kind"],
-                screen.number(row["min"]),
-                screen.number(row["max"]),
-                spark(row["msb_counts"], top, bottom),
+                screen.safe(tensor.name),
+                tensor.kind,
+                "" if tensor.min is None else screen.number(tensor.min),
+                "" if tensor.max is None else screen.number(tensor.max),
+                strip_text(tensor, axis, typed=False),
             ]
-            for row in table
+            for tensor in tensors
         ],
     )

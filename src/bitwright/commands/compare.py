@@ -41,7 +41,7 @@ def compare(a: Path, b: Path, *, most: int, as_json: bool) -> None:
 
 def show(found: NetworkComparison, a: Path, b: Path, most: int) -> None:
     """The report for people."""
-    from bitwright.commands.details import short
+    from bitwright.commands.bits import short
 
     sides(found, a, b)
     screen.say()

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import re
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from bitwright.commands import options, screen
+from bitwright.commands.bits import short
 
 if TYPE_CHECKING:
     from bitwright.detailing import Details
     from bitwright.quantized import Quantized
-    from bitwright.tensors import TensorReport
 
 
 @click.command(short_help="Show what is in a .bw file: formats, learnables, findings.")
@@ -104,64 +104,13 @@ def layers(q: Quantized, found: Details) -> None:
     screen.say()
 
 
-def short(format: str) -> str:
-    """A format's text in three significant digits, without what the column says already."""
-    digits = re.sub(r"\d+\.\d+(e[-+]?\d+)?", lambda found: f"{float(found[0]):.3g}", format)
-    return digits.replace(" per channel", " /ch").replace(" (zero point ", " zp ").replace(")", "")
-
-
 def worst_tensors(q: Quantized, count: int) -> None:
     """The tensors with the lowest signal to noise, with the bits that they use."""
-    from bitwright.tensors import tensor_reports
+    from bitwright.commands.bits import tensor_table
+    from bitwright.view.tensors import tensors_seen
 
     # What a bias loses counts beside the layer's output, not beside the bias, which may be next to nothing.
-    known = [report for report in tensor_reports(q) if report.sqnr_db is not None and report.kind != "Bias"]
-    known.sort(key=lambda report: report.sqnr_db or 0.0)
+    known = [t for t in tensors_seen(q) if (t.sqnr_db is not None or t.lossless) and t.kind != "Bias"]
+    known.sort(key=lambda t: math.inf if t.sqnr_db is None else t.sqnr_db)
     if known:
         tensor_table(known[:count], title="Lose most")
-
-
-def tensor_table(reports: list[TensorReport], *, title: str) -> None:
-    """Tensors with range, bits and losses."""
-    from bitwright.commands.bits import bit_columns
-
-    top, bottom = bit_columns([report.msb_counts or {} for report in reports])
-    screen.table(
-        (
-            screen.Column(title, shrinks=True),
-            screen.Column("Format", style="cyan"),
-            screen.Column("Min", right=True, drop=2),
-            screen.Column("Max", right=True, drop=2),
-            screen.Column(f"Bits 2^{top} … 2^{bottom}", drop=3),
-            screen.Column("Over %", right=True, drop=1),
-            screen.Column("Under %", right=True, drop=1),
-            screen.Column("SQNR dB", right=True),
-        ),
-        [_tensor_cells(report, top, bottom) for report in reports],
-    )
-
-
-POOR_DB = 20.0
-
-
-def _tensor_cells(report: TensorReport, top: int, bottom: int) -> list[Any]:
-    from bitwright.commands.bits import spark
-
-    sqnr = report.sqnr_db
-    shown = "∞" if sqnr == float("inf") else "" if sqnr is None else f"{sqnr:.1f}"
-    return [
-        screen.safe(report.tensor),
-        short(report.format),
-        "" if report.min is None else screen.number(report.min),
-        "" if report.max is None else screen.number(report.max),
-        screen.text(spark(report.msb_counts or {}, top, bottom), "blue"),
-        _percent(report.overflow),
-        _percent(report.underflow),
-        screen.text(shown, "bold yellow" if sqnr is not None and sqnr < POOR_DB else ""),
-    ]
-
-
-def _percent(share: float | None) -> str:
-    if share is None:
-        return ""
-    return "0" if share == 0 else "<0.1" if share < 0.0005 else f"{100 * share:.1f}"

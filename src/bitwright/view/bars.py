@@ -25,7 +25,7 @@ def bars(tensor: TensorSeen, axis: Axis, *, column: int = COLUMN, height: int = 
     width = axis.columns * column
     drawn = () if tensor.bits is None else cells(tensor.bits, axis)
     zeros = 0 if tensor.bits is None else tensor.bits.zeros
-    most = max([c.total for c in drawn] + [zeros, 1])
+    most = max([c.total for c in drawn], default=0) or max(zeros, 1)
     boxes: dict[str, list[tuple[float, float, float, float]]] = {}
     for one in drawn:
         foot = float(height)
@@ -35,7 +35,7 @@ def bars(tensor: TensorSeen, axis: Axis, *, column: int = COLUMN, height: int = 
                 foot -= tall
                 boxes.setdefault(token, []).append((one.column * column + 1, foot, column - 2, tall))
     if zeros:
-        tall = max(1.5, (height - 6) * zeros / most)
+        tall = max(1.5, (height - 6) * min(zeros / most, 1))  # cut off where there are more than fit
         boxes.setdefault("in2", []).append((width + GAP + 1, height - tall, column - 2, tall))
     ground = [rect(0, 0, width, height, "none"), rect(width + GAP, 0, column, height, "none")]
     held = lane(tensor, axis)

@@ -36,7 +36,7 @@ def strip(tensor: TensorSeen, axis: Axis, *, cell: int = CELL, height: int = HEI
         add("lane", held[0] * cell, 0, (held[1] - held[0] + 1) * cell, height)
     drawn = () if tensor.bits is None else cells(tensor.bits, axis)
     zeros = 0 if tensor.bits is None else tensor.bits.zeros
-    most = max([c.total for c in drawn] + [zeros], default=0)
+    most = max([c.total for c in drawn], default=0)  # zeros, which are half of many tensors, would pale all the rest
     for one in drawn:
         x, w = one.column * cell, cell - 1
         token = f"{state(one)}{level(one.total, most)}"
@@ -44,7 +44,7 @@ def strip(tensor: TensorSeen, axis: Axis, *, cell: int = CELL, height: int = HEI
         if one.over and not token.startswith("over"):  # the range ends inside this column
             add(f"over{max(3, level(one.over, most))}", x, 0, w, height * 0.4)
     if zeros:
-        add(f"in{level(zeros, most)}", zeros_at, 0, cell, height)
+        add(f"in{level(zeros, max(most, zeros))}", zeros_at, 0, cell, height)
     shapes = [block(found, token) for token, found in boxes.items()]
     return svg(strip_width(axis, cell), height, *shapes, label=told(tensor), class_="strip")
 

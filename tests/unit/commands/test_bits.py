@@ -1,18 +1,75 @@
-"""Bits drawn in a line of text."""
+"""Bit strips on the screen."""
 
 from __future__ import annotations
 
-from bitwright.commands.bits import WIDEST, bit_columns, spark
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from bitwright.commands import bits, screen
+from bitwright.view.seen import BitsSeen, TensorSeen, TypeSeen
+from bitwright.view.term import Look, axis_title, plain, term_axis
+
+TYPE = TypeSeen(text="int8·2^-5", bits=8, signed=True, top=1, bottom=-5, step=2**-5, low=-4.0, high=3.96875)
 
 
-def test_columns_cover_what_occurs_from_the_top() -> None:
-    assert bit_columns([{"3": 1, "-2": 5}, {"0": 2}]) == (3, -2)
-    assert bit_columns([{"8": 1, "-100": 5}]) == (8, 8 - WIDEST + 1)
-    assert bit_columns([{}]) == (0, -1)
-    assert bit_columns([{"5": 0, "1": 3}]) == (1, 1)
+def tensor(**more: Any) -> TensorSeen:
+    found = BitsSeen(top=3, inside=(0, 0, 8, 4, 0, 1), over=(2,), under=(*[0] * 9, 8), zeros=4)
+    return TensorSeen(**{"name": "t", "layer": "l", "kind": "Weights", "type": TYPE, "bits": found, **more})
 
 
-def test_one_character_per_power() -> None:
-    assert spark({"1": 8, "0": 4, "-2": 1}, 2, -2) == " █▄ ▁"
-    assert spark({}, 1, 0) == "  "
-    assert spark({"0": 1_000_000, "-1": 1}, 0, -1) == "█▁", "what occurs is never invisible"
+def test_with_colors_height_is_count_and_lanes_are_dotted() -> None:
+    one = tensor()
+    axis = term_axis([one])
+    assert (axis.top, axis.bottom) == (3, -6)
+    assert plain(one, axis, Look()) == "▂ █▄·▁···█ ▄"
+
+
+def test_without_colors_brackets_say_where_the_format_ends() -> None:
+    one = tensor()
+    axis = term_axis([one])
+    assert plain(one, axis, Look(color=False)) == "▂ [█▄ ▁   ]█ ▄"
+    assert plain(one, axis, Look(color=True, ascii=True)) == ": [@= .   ]@ ="
+    assert plain(one, axis, Look(color=False), typed=False) == "▂ █▄ ▁   █ ▄"
+
+
+def test_all_strips_of_an_axis_are_equally_wide() -> None:
+    far = TypeSeen(text="far", bits=8, signed=True, top=-40, bottom=-47, step=2**-47, low=-1.0, high=1.0)
+    several = [tensor(), tensor(bits=None), tensor(type=far), tensor(bits=BitsSeen(top=0, inside=(1,)))]
+    axis = term_axis(several)
+    for look in (Look(), Look(color=False), Look(ascii=True)):
+        assert len({len(plain(one, axis, look)) for one in several}) == 1
+
+
+def test_a_narrow_screen_has_fewer_columns() -> None:
+    deep = tensor(bits=BitsSeen(top=3, inside=(1,) * 60), kind="Bias")
+    assert term_axis([deep]).columns == 24
+    assert term_axis([deep], 80).columns == 16
+    assert axis_title(term_axis([deep], 80), Look(ascii=True)).isascii()
+
+
+@pytest.mark.parametrize(
+    ("options", "environment", "wanted"),
+    [
+        ({"force_terminal": True, "color_system": "truecolor"}, {}, Look(color=True)),
+        ({"force_terminal": True, "color_system": "truecolor"}, {"NO_COLOR": "1"}, Look(color=False)),
+        ({"force_terminal": False}, {}, Look(color=False)),
+    ],
+)
+def test_what_the_terminal_can_show(
+    options: dict[str, Any], environment: dict[str, str], wanted: Look, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    console = Console(file=io.StringIO(), **options)
+    monkeypatch.setattr(screen, "out", lambda: console)
+    assert bits.look() == wanted
+
+
+def test_a_terminal_without_unicode_gets_ascii(monkeypatch: pytest.MonkeyPatch) -> None:
+    console = Console(file=io.TextIOWrapper(io.BytesIO(), "ascii"))
+    monkeypatch.setattr(screen, "out", lambda: console)
+    assert bits.look().ascii
+    assert str(bits.strip_text(tensor(), term_axis([tensor()]))).isascii()
