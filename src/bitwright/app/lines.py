@@ -95,6 +95,11 @@ def explain_line(settings: Settings) -> str:
     return quoted(["explain", _beside(settings, ".bw"), "--data", settings.judge or settings.data or "DATA"])
 
 
+def estimate_line(settings: Settings, core: str, config: str) -> str:
+    """Estimating."""
+    return quoted(["estimate", _beside(settings, ".bw"), *(["--config", config] if config else ["--core", core])])
+
+
 def export_line(settings: Settings, to: str, options: Mapping[str, str], *, verify: bool, output: str) -> str:
     """Exporting."""
     words = ["export", _beside(settings, ".bw"), "--to", to, "-o", output]

@@ -254,18 +254,28 @@ def compare(
     return tag("div", picker, fresh, upload, *shown)
 
 
-def memory(page: Page) -> Markup:
+def memory(session: Session, ask: Ask, page: Page, cores: Sequence[str], *, configurable: bool) -> Markup:
     """Memory map, cycles and lanes, where a back end provides them."""
-    parts: list[Content] = [charts.memory_map(m) for m in page.memory]
+    parts: list[Content] = []
+    if page.side.samples:
+        fields: list[Content] = [choice("What would it cost on", "core", [(c, c) for c in cores], "cortex-m4")]
+        if configurable:
+            fields.append(
+                tag("label", tag("span", "or a processor's configuration", class_="label"),
+                    tag("input", type="text", name="config", autocomplete="off", spellcheck="false"), class_="field inline")
+            )  # fmt: skip
+        parts.append(form(session, "estimate", ask, *fields, button("Estimate"), class_="tools"))
+    parts += [charts.memory_map(m) for m in page.memory]
     lanes, cycles = charts.lanes(page.lanes), charts.cycles(page.cycles)
     if lanes is not None:
         parts.append(tag("figure", tag("figcaption", "What each unit does when"), lanes))
     if cycles is not None:
         parts.append(cycles)
-    if not parts:
-        return tag("p", "Quantize to see where tensors lie in memory.", class_="muted empty-note")
-    if not page.cycles:
-        parts.append(tag("p", f"No back end gives cycles for target {page.side.target}.", class_="muted"))
+    if not page.side.samples:
+        return tag("p", "Quantize to see where tensors lie in memory and what layers cost.", class_="muted empty-note")
+    if not page.memory and not page.cycles:
+        told = f"Target {page.side.target} gives no memory map by itself: estimate what a device would need."
+        parts.append(tag("p", told, class_="muted"))
     return tag("div", *parts)
 
 

@@ -80,6 +80,7 @@ class Routes:
                 Route(s + "/remedy", self.remedy, methods=post),
                 Route(s + "/variant", self.variant, methods=post),
                 Route(s + "/run/{action}", self.run, methods=post),
+                Route(s + "/estimate", self.estimate, methods=post),
                 Route(s + "/export", self.export, methods=post),
                 Route(s + "/cancel", self.cancel, methods=post),
                 Route(s + "/undo", self.undo, methods=post),
@@ -303,6 +304,17 @@ class Routes:
             place = self.work.export_place(session, to)
             line = lines.export_line(session.settings, to, options, verify=verify, output=str(place))
             self.work.export(session, line, to, options, verify=verify)
+
+        return await self._done(request, fields, do)
+
+    async def estimate(self, request: Request) -> Response:
+        """What the integers would cost on a device."""
+        fields = _texts(await request.form())
+
+        def do(session: Session) -> None:
+            core, config = fields.get("core", "").strip(), fields.get("config", "").strip()
+            line = lines.estimate_line(session.settings, core, config)
+            self.work.estimate(session, line, core, config)
 
         return await self._done(request, fields, do)
 

@@ -42,6 +42,14 @@ def scheme_names() -> tuple[str, ...]:
     return tuple(names())
 
 
+@cache
+def core_names() -> tuple[str, ...]:
+    """The cores that an estimate knows."""
+    from bitwright.mcu.instructions import table
+
+    return tuple(sorted(table()))
+
+
 class Screen:
     """The panels of one session at one address."""
 
@@ -109,7 +117,9 @@ class Screen:
                 found, said = self._pairs()
                 body = middle.compare(self.session, ask, self._others(), found, said, target_titles(), scheme_names())
             case "memory":
-                body = middle.memory(self.page)
+                from bitwright.estimating import MODELS
+
+                body = middle.memory(self.session, ask, self.page, core_names(), configurable="config" in MODELS)
             case "log":
                 body = middle.log(self.session, self.jobs, self.page if self.known else None)
         return [middle.tabs(ask), tag("div", body, class_="tab-body", id="tab")]

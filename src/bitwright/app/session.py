@@ -193,7 +193,7 @@ class Session:
         path, fresh = found
         key = path.stem.partition("-")[2]
         parts = [path]
-        for kind in ("validate", "explain"):
+        for kind in ("validate", "explain", "estimate"):
             other = self.newest(kind, key)
             if other is not None:
                 parts.append(other)
@@ -201,7 +201,10 @@ class Session:
         return self.kept("page", name, lambda: merged(*parts)), fresh
 
     def newest(self, kind: str, quantized: str) -> Path | None:
-        """The validation or explanation that belongs to the integer network of key ``quantized``."""
+        """The validation, explanation or estimate that belongs to the integer network of key ``quantized``."""
+        if kind == "estimate":
+            path = self.file(kind, quantized, ".json")
+            return path if path.is_file() else None
         path = self.made(kind, Step.VALIDATE, ".json")
         if path is not None and self.settings.key(Step.QUANTIZE) == quantized:
             return path
@@ -283,6 +286,8 @@ def merged(first: Path, *others: Path) -> Page:
                 page, verdict=more.verdict, verdict_kind=more.verdict_kind, tiles=more.tiles, figures=more.figures,
                 facts=more.facts, notes=more.notes,
             )  # fmt: skip
+        elif path.name.startswith("estimate-"):
+            page = replace(page, memory=more.memory, cycles=more.cycles, lanes=more.lanes)
         else:
             page = replace(
                 page, findings=more.findings, profile=more.profile, profile_of=more.profile_of,

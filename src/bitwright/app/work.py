@@ -190,12 +190,15 @@ class Work:
         settings = session.settings
 
         def do(job: Job) -> str:
-            from bitwright.explaining import explain  # type: ignore[import-not-found,unused-ignore]
+            from bitwright.explain.entry import explain
             from bitwright.view.look import look
 
             q = self.make(session, settings, job)
             data = settings.judge or settings.data
-            found = explain(q, data, progress=job.progress)
+            samples = settings.judged if settings.judge else settings.samples
+            found = explain(
+                q, data, samples=samples, seed=settings.seed, skip_bad=settings.skip_bad, progress=job.progress
+            )
             key = settings.key(Step.VALIDATE)
             validation = self._validations.get(key)
             session.keep_page("explain", key, look(q, validation=validation, explanation=found))
@@ -203,6 +206,32 @@ class Work:
             return f"{len(found.findings)} findings"
 
         return self.submit(session, "explain", "Explaining", command, do)
+
+    # ------------------------------------------------------------------ cost
+
+    def estimate(self, session: Session, command: str, core: str, config: str) -> Job:
+        """What the integers would cost on a device: memory, instructions or cycles of each layer.
+
+        Args:
+            session: The session.
+            command: The command line that does the same.
+            core: A microcontroller's core; empty for a configuration.
+            config: Configuration of a processor, in place of a core.
+        """
+        settings = session.settings
+
+        def do(job: Job) -> str:
+            from bitwright.estimating import estimate
+            from bitwright.view.look import look
+
+            q = self.make(session, settings, job)
+            job.progress(0, None, f"estimating {config or core}")
+            cost = estimate(q, core=core or None, config=config or None)
+            session.keep_page("estimate", settings.key(Step.QUANTIZE), look(q, cost=cost))
+            speed = "" if cost.frames_per_s is None else f", {cost.frames_per_s:.3g} frames a second"
+            return f"{cost.count:,} {cost.unit} on {cost.device}{speed}, {cost.basis}"
+
+        return self.submit(session, "estimate", "Estimating", command, do)
 
     # ------------------------------------------------------------------ export
 

@@ -5,6 +5,8 @@ import { query, session } from "./page.js";
 let trying = null;
 let wanted = null;
 let moved = null;
+// Keys may come faster than answers: what they say adds up on the format that was shown when the first one came.
+let sum = null;
 
 const picture = () => document.getElementById("bracket");
 const fields = () => picture()?.parentElement?.querySelector("form");
@@ -35,7 +37,7 @@ async function attempt(change) {
       answer.ok ? place(html) : refuse(html);
     }
   })();
-  try { await trying; } finally { trying = null; }
+  try { await trying; } finally { trying = null; sum = null; }
 }
 
 function place(html) {
@@ -58,15 +60,15 @@ function refuse(html) {
   box?.append(...parsed.body.childNodes);
 }
 
-/** Move the type by so many columns to the right (finer). */
-function move(by) {
-  return attempt(changeNow({ shift: String(-by) }));
-}
-
-/** One bit more or less, at the fine end. */
-function widen(by) {
-  const bits = Number(picture().dataset.bits) + by;
-  return attempt(changeNow({ shift: String(-by), bits: String(bits) }));
+/** Move the type by so many columns to the right (finer), or widen it by so many bits at the fine end. */
+function move(by, bits = 0) {
+  const box = picture();
+  if (!sum) sum = { mark: box.dataset.mark, format: fields().elements.namedItem("format").value, shift: 0, wide: 0, bits: Number(box.dataset.bits) };
+  sum.shift -= by;
+  sum.wide += bits;
+  const change = { mark: sum.mark, format: sum.format, shift: String(sum.shift) };
+  if (sum.wide) change.bits = String(sum.bits + sum.wide);
+  return attempt(new URLSearchParams(change));
 }
 
 function keyed(event) {
@@ -76,7 +78,7 @@ function keyed(event) {
   if (by) {
     event.preventDefault();
     event.stopPropagation();
-    if (event.shiftKey) widen(by); else move(by);
+    move(by, event.shiftKey ? by : 0);
   } else if (event.key === "Enter") {
     event.preventDefault();
     fields().querySelector("button[value=apply]").click();
