@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import ceil, floor
 
 from bitwright.errors import printable
-from bitwright.view.drawing import line, rect, svg, words
+from bitwright.view.drawing import line, rect, short, svg, words
 from bitwright.view.markup import Content, Markup, cut, label, tag
 from bitwright.view.palette import light
 from bitwright.view.seen import CyclesSeen, LaneSeen, MemorySeen, PointSeen, RegionSeen
@@ -14,6 +14,7 @@ from bitwright.view.seen import CyclesSeen, LaneSeen, MemorySeen, PointSeen, Reg
 WIDE, TALL, LEFT, FOOT = 720, 110, 30, 18
 DROPS = 3
 DROP_DB = 1.5
+LETTER = 6.2
 SHADES = ("in3", "db3", "in2", "db2", "under2", "in4", "table", "under3")
 
 
@@ -35,18 +36,20 @@ def profile(points: Sequence[PointSeen], what: str, *, width: int = WIDE) -> Mar
         parts += [line([(LEFT, y), (width, y)], "rule"), words(LEFT - 5, y + 3, str(mark), size=9, text_anchor="end")]
     parts.append(line([at(k, v) for k, v in enumerate(values)], "accent", 1.5, stroke_linejoin="round"))
     drops = sorted(range(1, len(values)), key=lambda k: values[k] - values[k - 1])[:DROPS]
-    taken: list[float] = []
+    taken: list[tuple[float, float]] = []
     for k in drops:
-        fall = values[k] - values[k - 1]
-        if fall > -DROP_DB:
+        fall = values[k - 1] - values[k]
+        if fall < DROP_DB:
             continue
         x, y = at(k, values[k])
-        parts.append(tag("circle", cx=f"{x:.1f}", cy=f"{y:.1f}", r=3, fill=light("bad"), class_="f-bad"))
-        if all(abs(x - other) > 150 for other in taken):
-            taken.append(x)
-            end = x > width - 160
-            told = f"{cut(printable(points[k].layer, 400), 22)} −{abs(fall):.1f} dB"
-            parts.append(words(x + (-6 if end else 6), y + 12, told, "bad", 10, text_anchor="end" if end else "start"))
+        parts.append(tag("circle", cx=short(x), cy=short(y), r=3, fill=light("bad"), class_="f-bad"))
+        told = f"{cut(printable(points[k].layer, 400), 22)} −{fall:.1f} dB"
+        left = x - 6 - LETTER * len(told) if x > width - 190 else x + 6
+        span = (left, left + LETTER * len(told))
+        if all(span[1] < start or span[0] > end for start, end in taken):
+            taken.append(span)
+            ends = "end" if left < x else "start"
+            parts.append(words(x - 6 if left < x else x + 6, y + 12, told, "bad", 10, text_anchor=ends))
     parts.append(words(width, TALL + 14, "layers in order of execution →", size=9, text_anchor="end"))
     told = f"{what}: from {values[0]:.1f} to {values[-1]:.1f} dB over {len(values)} layers"
     drawing = svg(width, TALL + FOOT, *parts, label=told, class_="profile")

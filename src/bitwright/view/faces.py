@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bitwright.errors import ToolMissing
 from bitwright.view import panels
 from bitwright.view.axis import shared_axis
-from bitwright.view.markup import Content, Markup, label, tag
+from bitwright.view.markup import Content, Markup, label, sentence, tag
 from bitwright.view.page import plain_document
 from bitwright.view.report import page_of, report, write_text
 from bitwright.view.seen import FindingSeen, Page, TensorSeen
@@ -208,7 +208,7 @@ def _rows(title: str) -> Callable[[Any, bool], Markup]:
         shown = rows if whole else rows[:MOST]
         more = tag("p", f"… and {len(rows) - len(shown)} more rows", class_="muted") if len(shown) < len(rows) else None
         name = getattr(value, "name", "") or getattr(value, "network", "") or getattr(value, "board", "")
-        found = [tag("p", label(s, 400)) for s in getattr(value, "findings", ()) if isinstance(s, str)]
+        found = [tag("p", sentence(s, 400)) for s in getattr(value, "findings", ()) if isinstance(s, str)]
         return tag("div", _title(f"{name} · {title}" if name else title), *found, _table(shown), more)
 
     return draw

@@ -98,6 +98,11 @@ def label(name: object, limit: int = SHOWN) -> Markup:
     return tag("bdi", shown, title=None if shown == whole else whole)
 
 
+def sentence(text_: str, limit: int = 600, word: int = 60) -> Markup:
+    """A sentence with foreign names in it: what fills more than a line is cut in the middle, and so is the whole."""
+    return label(" ".join(cut(one, word) for one in printable(text_, 20 * TOLD).split(" ")), limit)
+
+
 def breakable(name: object, limit: int = SHOWN) -> Markup:
     """A foreign name as :func:`label` shows it, which may go on in the next line after a dot, slash or underscore."""
     shown = label(name, limit)

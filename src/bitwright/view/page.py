@@ -9,7 +9,7 @@ from bitwright.view import charts, panels
 from bitwright.view.axis import Axis, shared_axis
 from bitwright.view.graph import COLORINGS, Link, graph_key, graph_section
 from bitwright.view.heat import HeatSeen, heat
-from bitwright.view.markup import Content, Markup, label, spaced, tag
+from bitwright.view.markup import Content, Markup, label, sentence, spaced, tag
 from bitwright.view.pairs import PairsSeen, pairs_table, schemes_text
 from bitwright.view.seen import BoxSeen, Page, TensorSeen
 from bitwright.view.style import digest, report_script, stylesheet
@@ -47,7 +47,7 @@ def section(name: str, title: str, *content: Content, pane: bool = False) -> Mar
 
 def summary(page: Page) -> Markup:
     """Verdict, tiles and profile."""
-    verdict = tag("p", label(page.verdict, 600), class_=f"verdict {page.verdict_kind}") if page.verdict else None
+    verdict = tag("p", sentence(page.verdict), class_=f"verdict {page.verdict_kind}") if page.verdict else None
     unmeasured = tag("p", "Not validated: no figures were measured.", class_="muted") if not page.verdict else None
     return section(
         "summary",
@@ -220,7 +220,7 @@ def _cycles(page: Page) -> Markup | None:
 def _notes(page: Page) -> Markup | None:
     if not page.notes:
         return None
-    return tag("div", tag("h3", "Notes"), tag("ul", *(tag("li", label(note, 500)) for note in page.notes)))
+    return tag("div", tag("h3", "Notes"), tag("ul", *(tag("li", sentence(note, 500)) for note in page.notes)))
 
 
 def top(page: Page) -> Markup:

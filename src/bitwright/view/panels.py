@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from bitwright.errors import printable
 from bitwright.view.drawing import block, line, rect, svg, words
-from bitwright.view.markup import TOLD, Content, Markup, label, spaced, tag
+from bitwright.view.markup import TOLD, Content, Markup, label, sentence, spaced, tag
 from bitwright.view.seen import FindingSeen, FoldSeen, TileSeen
 from bitwright.view.table import number
 
@@ -46,10 +46,10 @@ def _finding(index: int, item: FindingSeen, *, buttons: bool) -> Markup:
         head.append(tag("span", item.kind, class_="chip"))
     if item.figure:
         head.append(tag("span", item.figure, class_="figure"))
-    body: list[Content] = [tag("div", *spaced(*head), class_="head"), tag("p", label(item.text, 600))]
+    body: list[Content] = [tag("div", *spaced(*head), class_="head"), tag("p", sentence(item.text))]
     if item.remedy or item.gain:
         gain = tag("span", f" {item.gain} measured", class_="gain") if item.gain else None
-        body.append(tag("p", label(item.remedy, 400), gain, class_="remedy"))
+        body.append(tag("p", sentence(item.remedy, 400), gain, class_="remedy"))
     if item.command:
         body.append(tag("pre", tag("code", label(item.command, 400)), class_="command"))
     if buttons and (item.action or item.command):
@@ -84,7 +84,7 @@ def floats(rows: Sequence[tuple[str, str, str]]) -> Markup:
     if not rows:
         return tag("p", "None: every layer computes in integers.", class_="muted")
     body = [
-        tag("tr", tag("th", label(layer), scope="row"), tag("td", label(op, 40)), tag("td", label(reason, 400)))
+        tag("tr", tag("th", label(layer), scope="row"), tag("td", label(op, 40)), tag("td", sentence(reason, 400)))
         for layer, op, reason in rows
     ]
     head = tag("thead", tag("tr", *(tag("th", t, scope="col") for t in ("Layer", "Operator", "Reason"))))
@@ -104,7 +104,7 @@ def folds(items: Sequence[FoldSeen], most: int = 24) -> Markup:
             "li",
             label(f.layer),
             ": ",
-            label(f.text, 300),
+            sentence(f.text, 300),
             "; ",
             label(biases[f.layer].text, 200) if f.layer in biases else "",
         )
@@ -140,7 +140,7 @@ def fold_card(fold: FoldSeen, bias: FoldSeen | None = None) -> Markup:
         ),
         tag("p", "took in ", _listed(fold.sources), class_="muted"),
         range_bars(fold.before, fold.after),
-        tag("p", label(fold.text, 300), ". ", label(f"{bias.text}. ", 200) if bias is not None else None, worst),
+        tag("p", sentence(fold.text, 300), ". ", label(f"{bias.text}. ", 200) if bias is not None else None, worst),
         channel_loss(fold.channel_bits_lost),
         class_="card fold",
         data_layer=printable(fold.layer, TOLD),

@@ -36,7 +36,7 @@ class Plots:
         ax.plot([p[1] for p in points], color=light("accent"), linewidth=1.4)
         ax.set_xlabel("layers in order of execution")
         ax.set_ylabel("SQNR, dB")
-        ax.set_title(what, fontsize="medium")
+        ax.set_title(what, fontsize="medium", wrap=True)
         ax.grid(axis="y", color=light("rule"))
         return ax
 
@@ -65,6 +65,7 @@ class Plots:
             ax.axvspan(axis.top - held[1] - 0.5, axis.top - held[0] + 0.5, color=light("accent"), alpha=0.08)
         ax.invert_xaxis()
         ax.set_xlabel("most significant bit, power of two")
+        _whole(ax.xaxis)
         ax.set_ylabel("values")
         ax.set_title(f"{printable(seen.name, 60)}   {seen.type.text}", fontsize="medium")
         if drawn:
@@ -85,6 +86,7 @@ class Plots:
         ax.set_ylim(len(shown) - 0.4, -0.6)
         ax.set_xlim(axis.top + 0.5, axis.bottom - 0.5)
         ax.set_xlabel("most significant bit, power of two")
+        _whole(ax.xaxis)
         return ax
 
     def compare(self, other: Any, count: int = 20, *, ax: Any = None) -> Any:
@@ -120,6 +122,13 @@ class Plots:
 
 
 NAMES = {"inside": "inside the type", "under": "below the step", "over": "overflow"}
+
+
+def _whole(axis: Any) -> None:
+    """Ticks at whole numbers only: powers of two have no halves."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _axes(ax: Any) -> Any:
