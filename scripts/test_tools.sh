@@ -6,6 +6,7 @@ set -eu
 missing=""
 need() { command -v "$1" >/dev/null 2>&1 || missing="$missing $2"; }
 need gcc gcc
+need g++ g++
 [ -e /usr/include/stdio.h ] || missing="$missing libc6-dev"
 # Generated C is also built for microcontrollers and run on imitated boards.
 need arm-none-eabi-gcc "gcc-arm-none-eabi libnewlib-arm-none-eabi"

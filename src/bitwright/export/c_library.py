@@ -3,20 +3,49 @@
 from __future__ import annotations
 
 import os
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bitwright.export.c.writer import write
+from bitwright.errors import ExportError, printable
+from bitwright.export.c.counting import can_measure, measured
+from bitwright.export.c.writer import Exported, write
 from bitwright.export.exporter import Exporter
 from bitwright.export.report import ExportReport, Reading
+from bitwright.mcu.microcontrollers import check_core
+from bitwright.program.program import Program
+from bitwright.program.prune import prune as pruned
 
 if TYPE_CHECKING:
     from bitwright.export.running import Codes
     from bitwright.quantized import Quantized
 
 
+@dataclass(frozen=True)
+class Written:
+    """What was written, for reading it back.
+
+    Attributes:
+        tree: The files.
+        program: Their program: that of the network, or what was left of it when constant channels were taken out.
+    """
+
+    tree: Exported
+    program: Program
+
+
 def export_c(
-    q: Quantized, path: str | os.PathLike[str], *, name: str | None = None, core: str | None = None
+    q: Quantized,
+    path: str | os.PathLike[str],
+    *,
+    name: str | None = None,
+    core: str | None = None,
+    kernels: str = "own",
+    prune: bool = True,
+    measure: str = "auto",
+    flash: str | None = None,
+    ram: str | None = None,
 ) -> ExportReport:
     """Write the program as a folder of C99 with build files, a self-test and a memory report.
 
@@ -25,22 +54,82 @@ def export_c(
         path: The folder.
         name: Name of the network in C; the network's own by default.
         core: The core that kernels are chosen for, as gcc spells it (``cortex-m4``); portable C by default.
+        kernels: ``own``, or a library of the user that is called where it computes the same integers.
+        prune: Take out channels that are proven constant, which changes no output.
+        measure: Count instructions on an emulated board: ``yes``, ``no``, or ``auto``, which does it where a board of the
+            core can be run here.  Otherwise the report has an estimate.
+        flash: Refuse what needs more flash: bytes, or ``256k``, ``1M``.
+        ram: Refuse what needs a larger arena.
 
     Raises:
         UnsupportedOp: if a layer stays in float.
+        DoesNotFit: if more memory is needed than there is.
+        UnknownTarget: if there is no such core; the nearest are named.
+        ToolMissing: if counting was asked for, and compiler or emulator is missing.
     """
-    tree = write(q.program, Path(path), name=name, core=core, contract=q.contract)
-    # The library and its header come first.
-    files = tuple(Path(path) / file for file in tree.files)
-    memory = tree.report["ram"]["arena_bytes"], tree.report["flash"]["estimate_bytes"]
+    chosen = None if core == "portable" else core
+    if chosen is not None:
+        check_core(chosen)
+    if measure not in ("auto", "yes", "no"):
+        raise ExportError(f"Option measure is auto, yes or no, not '{printable(measure, 40)}'.")
+    if measure == "yes" and chosen is None:
+        raise ExportError("Instructions are counted on a core: give one (--core cortex-m4), or leave out measure.")
+    program = q.program
+    notes: tuple[str, ...] = ()
+    if prune:
+        program, taken = pruned(program)
+        notes = taken.sentences if any(taken.removed.values()) else ()
+    tree = write(
+        program,
+        Path(path),
+        name=name,
+        core=chosen,
+        kernels=kernels,
+        contract=q.contract,
+        flash_bytes=parse_bytes("flash", flash),
+        ram_bytes=parse_bytes("ram", ram),
+    )
+    if chosen is not None and (measure == "yes" or (measure == "auto" and can_measure(tree.report, chosen))):
+        tree = replace(tree, report=measured(tree, program, chosen))
+    memory = (
+        tree.report["ram"]["arena_bytes"],
+        tree.report["flash"].get("linked_bytes", tree.report["flash"]["estimate_bytes"]),
+    )
+    counted = tree.report["instructions"]
+    sentence = f"It needs {memory[0]:,} bytes of RAM for the arena and about {memory[1]:,} bytes of flash."
+    if counted["total"] is not None:
+        sentence += f" An inference takes {counted['total']:,} instructions, {counted['basis']}."
     return ExportReport(
         format="c",
-        files=files,
+        # The library and its header come first.
+        files=tuple(Path(path) / file for file in tree.files),
         promise="bit-exact",
-        notes=(f"It needs {memory[0]:,} bytes of RAM for the arena and about {memory[1]:,} bytes of flash.",),
-        facts={"prefix": tree.prefix, "arena_bytes": memory[0], "flash_bytes": memory[1]},
-        handle=tree,
+        notes=(sentence, *notes),
+        facts={
+            "prefix": tree.prefix,
+            "arena_bytes": memory[0],
+            "flash_bytes": memory[1],
+            "instructions": counted["total"],
+            "instructions_basis": counted["basis"],
+        },
+        handle=Written(tree, program),
     )
+
+
+def parse_bytes(option: str, text: str | None) -> int | None:
+    """``65536``, ``64k`` or ``1M`` as bytes.
+
+    Raises:
+        ExportError: it is no such number.
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKmM]?)(?:i?[bB])?", str(text).strip())
+    if found is None:
+        raise ExportError(
+            f"Option {option} is a number of bytes such as 65536, 256k or 1M, not '{printable(text, 40)}'."
+        )
+    return int(float(found[1]) * {"": 1, "k": 1024, "m": 1 << 20}[found[2].lower()])
 
 
 def read_c(q: Quantized, report: ExportReport, codes: Codes | None) -> Reading:
@@ -54,7 +143,8 @@ def read_c(q: Quantized, report: ExportReport, codes: Codes | None) -> Reading:
 
     assert codes is not None  # this format runs
     inputs = dict(zip(q.program.inputs, codes.integers, strict=True))
-    found = check(report.handle, q.program, inputs)
+    written: Written = report.handle
+    found = check(written.tree, written.program, inputs)
     return Reading(
         reader=found.compiler,
         compared=found.values,

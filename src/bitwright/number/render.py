@@ -119,7 +119,7 @@ def c_type(lo: int, hi: int) -> str:
 
 
 # C leaves shifts of negative numbers to the compiler, so SHL multiplies and SHR goes through BW_ASR, and C's division
-# rounds toward zero, so DIV goes through BW_FLOOR_DIV.  C_PRELUDE defines them.
+# rounds toward zero, so DIV goes through BW_FLOOR_DIV.  C_DEFINITIONS has them.
 C: Mapping[Op, Callable[[str, str, str], str]] = {
     Op.ADD: lambda _, a, b: f"{a} + {b}",
     Op.SUB: lambda _, a, b: f"{a} - {b}",
@@ -133,14 +133,25 @@ C: Mapping[Op, Callable[[str, str, str], str]] = {
     Op.SCALE32_AWAY: lambda t, a, b: f"({t})bw_scale32_away({a}, {b})",
 }
 
-C_PRELUDE = """\
-#include <math.h>
-#include <stdint.h>
-#include <string.h>
+C_INCLUDES = "#include <math.h>\n#include <stdint.h>\n#include <string.h>\n"
+# Name → its definition, and the names that this needs.
+C_DEFINITIONS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "BW_ASR": (
+        """\
 /* Arithmetic shift right without relying on the compiler's choice for negative numbers. */
 #define BW_ASR(x, s) ((x) < 0 ? ~((~(x)) >> (s)) : ((x) >> (s)))
+""",
+        (),
+    ),
+    "BW_FLOOR_DIV": (
+        """\
 /* Division rounded toward minus infinity; d > 0. */
 #define BW_FLOOR_DIV(x, d) ((x) < 0 ? ~((~(x)) / (d)) : ((x) / (d)))
+""",
+        (),
+    ),
+    "bw_scale32": (
+        """\
 static inline float bw_scale32(int64_t x, int64_t pattern)
 {
     uint32_t bits = (uint32_t)pattern;
@@ -148,9 +159,28 @@ static inline float bw_scale32(int64_t x, int64_t pattern)
     memcpy(&multiplier, &bits, sizeof multiplier);
     return (float)x * multiplier;
 }
-static inline int64_t bw_scale32_even(int64_t x, int64_t pattern) { return (int64_t)rintf(bw_scale32(x, pattern)); }
-static inline int64_t bw_scale32_away(int64_t x, int64_t pattern) { return (int64_t)roundf(bw_scale32(x, pattern)); }
-"""
+""",
+        (),
+    ),
+    "bw_scale32_even": (
+        "static inline int64_t bw_scale32_even(int64_t x, int64_t pattern) "
+        "{ return (int64_t)rintf(bw_scale32(x, pattern)); }\n",
+        ("bw_scale32",),
+    ),
+    "bw_scale32_away": (
+        "static inline int64_t bw_scale32_away(int64_t x, int64_t pattern) "
+        "{ return (int64_t)roundf(bw_scale32(x, pattern)); }\n",
+        ("bw_scale32",),
+    ),
+}
+C_PRELUDE = C_INCLUDES + "".join(text for text, _ in C_DEFINITIONS.values())
+
+
+def c_prelude(text: str) -> str:
+    """The part of ``C_PRELUDE`` that a C text needs: compilers warn of functions that nobody calls."""
+    used = {name for name in C_DEFINITIONS if f"{name}(" in text}
+    used |= {needed for name in used for needed in C_DEFINITIONS[name][1]}
+    return C_INCLUDES + "".join(text for name, (text, _) in C_DEFINITIONS.items() if name in used) if used else ""
 
 
 def c_statements(expr: Expr, name: Callable[[str], str] = str) -> list[str]:

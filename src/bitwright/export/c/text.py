@@ -18,7 +18,7 @@ from bitwright.mcu.arm import kernels, sums
 from bitwright.mcu.arm.dsp import Fast
 from bitwright.mcu.cpu.cores import cores
 from bitwright.mcu.cpu.kernels import VectorFast
-from bitwright.number.render import C_PRELUDE
+from bitwright.number.render import c_prelude
 
 Values = NDArray[np.integer[Any]]
 
@@ -174,8 +174,8 @@ def source(e: Emitter) -> str:
     own = [instance for _, instance in e.epilogues.values()]
     epilogues = [text for text, _ in e.epilogues.values()]
     helper_text = [helper.definition for helper in e.helpers]
-    everything = "\n".join([*functions, *epilogues])
-    prelude = C_PRELUDE if "BW_ASR" in everything or "BW_FLOOR" in everything or "bw_scale32" in everything else ""
+    everything = "\n".join([*functions, *epilogues, *(runtime.render(i) for i in own)])
+    prelude = c_prelude(everything)
     math = any("fabs(" in t or "floor(" in t for t in helper_text)
     roundings = sorted({call.rounding for call in e.library.values() if call.rounding})
     lines = [

@@ -20,10 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.data.contract import InputContract
-from bitwright.errors import DoesNotFit, ExportError, UnsupportedOp, printable
+from bitwright.errors import ExportError, UnsupportedOp, printable
 from bitwright.export.c import serialtext
 from bitwright.export.c.counting import estimated, texts
 from bitwright.export.c.emitter import Emitter
+from bitwright.export.c.fitting import check_fits
 from bitwright.export.c.layout import Layout
 from bitwright.export.c.library import check_kernels
 from bitwright.export.c.names import plain
@@ -99,7 +100,7 @@ def write(
     emitter = Emitter(program, plain(name or program.name), contract, core=core, kernels=check_kernels(kernels))
     emitter.emit()
     report = estimated(summary(emitter), program, core)
-    _refuse_too_large(report, emitter, flash_bytes, ram_bytes)
+    check_fits(report, emitter.plan, flash_bytes, ram_bytes)
     given = list(samples) if samples else random_samples(program, KNOWN_SAMPLES)
     files = all_files(emitter, given)
     files[f"{emitter.prefix}_serial.c"] = serialtext.source(program, emitter.prefix)
@@ -146,27 +147,3 @@ def _refuse_islands(program: Program) -> None:
                 layer=step.layer,
                 target=program.target,
             )
-
-
-def _refuse_too_large(report: Mapping[str, Any], emitter: Emitter, flash: int | None, ram: int | None) -> None:
-    arena = emitter.plan.arena_bytes
-    if ram is not None and arena > ram:
-        at = report["ram"]["busiest_step"]
-        raise DoesNotFit(
-            f"The arena needs {arena} bytes of RAM and there are {ram}: {arena - ram} too many. Step "
-            f"'{printable(at['name'])}' of layer '{printable(at['layer'])}' alone needs {at['alive_bytes']}. Make its "
-            "input or output smaller (fewer channels, a smaller picture, an earlier stride or pooling), or choose a "
-            "device with more RAM.",
-            need_bytes=arena,
-            have_bytes=ram,
-        )
-    need = report["flash"]["estimate_bytes"]
-    if flash is not None and need > flash:
-        largest = max(report["layers"], key=lambda layer: layer["constant_bytes"], default=None)
-        where = f" Layer '{printable(largest['layer'])}' has the most, {largest['constant_bytes']}." if largest else ""
-        raise DoesNotFit(
-            f"Constants and code need about {need} bytes of flash and there are {flash}: {need - flash} too many."
-            f"{where} Fewer channels, or weights of fewer bits, make it fit.",
-            need_bytes=need,
-            have_bytes=flash,
-        )

@@ -120,6 +120,8 @@ def choose(core: str | None, layer: Layer) -> Fast | None:
     """
     if core not in CORES or layer.source not in ("s8", "u8") or layer.result not in ("s8", "u8"):
         return None
+    if layer.kind not in ("shift", "single", "double"):
+        return None
     numbers = _numbers(layer)
     if numbers is None:
         return None

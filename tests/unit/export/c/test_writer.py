@@ -41,7 +41,7 @@ def test_what_is_written(tmp_path: Path) -> None:
     tree = write(small(), tmp_path / "out")
     expected = {
         "net.h", "net.c", "net_weights.c", "net_kernels.h", "net_kernels.c", "net_test.c", "net_vectors.h",
-        "CMakeLists.txt", "Makefile", "report.json",
+        "net_serial.c", "CMakeLists.txt", "Makefile", "report.json", "report.txt",
     }  # fmt: skip
     assert {p.name for p in (tmp_path / "out").iterdir()} == set(tree.files) == expected
     report = json.loads((tmp_path / "out" / "report.json").read_text())
