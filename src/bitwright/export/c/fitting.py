@@ -58,13 +58,13 @@ def flash_too_small(report: Mapping[str, Any], need: int, have: int) -> DoesNotF
     other = need - constants
     fewer = (
         f"It would fit with {math.floor(100 * (have - other) / constants)} % of the constants (fewer channels in those "
-        "layers, a narrower dense layer)"
+        "layers, a narrower dense layer), or on"
         if constants and have > other
-        else "Even without constants the code alone is too large"
+        else "Even without constants the code alone is too large: it takes"
     )
     return DoesNotFit(
         f"Constants and code need about {need} bytes of flash and there are {have}: {need - have} too many. Layer "
-        f"{named} bytes are the most of {constants} bytes of constants. {fewer}, or on a device with {_kib(need)} of flash"
+        f"{named} bytes are the most of {constants} bytes of constants. {fewer} a device with {_kib(need)} of flash"
         f"{_boards(need, 'flash')}.",
         need_bytes=need,
         have_bytes=have,

@@ -16,6 +16,7 @@ from bitwright.export.running import make_codes
 from bitwright.mcu import host
 from bitwright.mcu.firmware import sizes
 from bitwright.mcu.microcontrollers import microcontrollers
+from bitwright.program.prune import prune
 from bitwright.quantized import Quantized
 from bitwright.simulate import reference
 from zoo_programs import quantized
@@ -164,7 +165,7 @@ def test_options_that_cannot_be_meant(digits: Quantized, tmp_path: Path) -> None
 
 
 def test_what_does_not_fit_says_what_would(digits: Quantized, tmp_path: Path) -> None:
-    tree = write(digits.program, tmp_path)
+    tree = write(prune(digits.program)[0], tmp_path, contract=digits.contract)
     arena, flash = tree.plan.arena_bytes, tree.report["flash"]["estimate_bytes"]
     with pytest.raises(DoesNotFit) as small:
         export_c(digits, tmp_path, ram=str(arena - 100))
