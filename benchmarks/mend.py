@@ -15,6 +15,7 @@ import statistics
 import sys
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ import bitwright as bw
 from bitwright.api import Calibration
 from bitwright.errors import BitwrightError
 
-COLUMNS = ("network", "target", "n", "float", "before", "after", "drop", "SQNR before", "SQNR after", "s", "steps kept")
+COLUMNS = ("network", "target", "n", "float", "before", "after", "drop", "SQNR before", "SQNR after", "s", "processor s",
+           "steps kept")  # fmt: skip
 
 
 def split(job: networks.Job, folder: Path) -> tuple[Path, Path]:
@@ -44,6 +46,14 @@ def split(job: networks.Job, folder: Path) -> tuple[Path, Path]:
         np.savez(tune, **{name: np.concatenate([calib[name], val_arrays[name][0::2]]) for name in names})
         np.savez(held, **{name: val_arrays[name][1::2] for name in names})
     return tune, held
+
+
+def on_other(job: networks.Job, pack: Path | None, use: Mapping[str, str]) -> networks.Job:
+    """The job with the data set that ``use`` names for its network."""
+    if pack is None or job.name not in use:
+        return job
+    data = json.loads((pack / "index.json").read_text())["datasets"][use[job.name]]
+    return replace(job, calib=pack / data["calib"], val=pack / data["val"])
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
@@ -66,12 +76,12 @@ def measure(
     metric = job.metric if job.metric in ("top1", "miou") else None
     plain = bw.quantize(calibration.model, calibration, target)
     first = bw.validate(plain, held, metric, samples=args.limit).to_json()
-    start = time.perf_counter()
+    start, busy = time.perf_counter(), time.process_time()
     mended = bw.quantize(
         calibration.model, calibration, target, mend=args.mend, mend_seconds=args.time, max_drop=args.max_drop,
         data=tune, seed=args.seed, progress=_tell if args.verbose else None,
     )  # fmt: skip
-    seconds = time.perf_counter() - start
+    seconds, busy = time.perf_counter() - start, time.process_time() - busy
     last = bw.validate(mended, held, metric, samples=args.limit).to_json()
     if args.save is not None:
         args.save.mkdir(parents=True, exist_ok=True)
@@ -91,6 +101,7 @@ def measure(
         "mismatches": first["bit_exact"]["mismatches"] + last["bit_exact"]["mismatches"],
         "bytes": last["learnable_bytes"]["quantized"],
         "seconds": seconds,
+        "processor_seconds": busy,
         "mend": args.mend,
         "repairs": list(mended.provenance["repairs"]),
     }
@@ -113,7 +124,7 @@ def markdown(row: Mapping[str, Any]) -> str:
     points = [f"{100 * float(row[side]):.2f}" for side in ("float", "before", "after")]
     noise = [f"{float(row[side]):.1f}" for side in ("sqnr_before", "sqnr_after")]
     cells = (row["network"], row["target"], row["samples"], *points, f"{drop(row):+.2f}", *noise,
-             f"{row['seconds']:.0f}", kept)  # fmt: skip
+             f"{row['seconds']:.0f}", f"{row['processor_seconds']:.0f}", kept)  # fmt: skip
     return "| " + " | ".join(str(cell) for cell in cells) + " |"
 
 
@@ -151,6 +162,8 @@ def main() -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("build/mend"), help="folder for results (default: %(default)s)"
     )
+    parser.add_argument("--use", action="append", default=[], metavar="NETWORK=DATASET",
+                        help="another data set of the pack for a network; may be given again")  # fmt: skip
     parser.add_argument("--save", type=Path, help="keep the mended networks in this folder")
     parser.add_argument("--verbose", action="store_true", help="show progress")
     args = parser.parse_args()
@@ -160,6 +173,7 @@ def main() -> None:
     for job in networks.jobs(args.pack):
         if job.name not in wanted if wanted is not None else job.metric != "top1":
             continue
+        job = on_other(job, args.pack, dict(text.split("=", 1) for text in args.use))
         calibration: Calibration | None = None
         files = split(job, args.out / "data")
         for target in args.targets.split(","):

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from bitwright.errors import PassError, printable
+from bitwright.mend.analytic import CorrectBiasAnalytically
 from bitwright.mend.biases import CorrectBias
 from bitwright.mend.center import Center
 from bitwright.mend.ranges import LearnRanges
@@ -33,6 +34,7 @@ KINDS: tuple[type[Repair], ...] = (
     AbsorbHighBias,
     Center,
     CorrectBias,
+    CorrectBiasAnalytically,
     LearnRanges,
     Reconstruct,
     SplitConcatenation,
@@ -41,7 +43,10 @@ KINDS: tuple[type[Repair], ...] = (
 )
 REPAIRS: Mapping[str, type[Repair]] = MappingProxyType({kind.name: kind for kind in KINDS})
 
-AUTO = "schemes,correct-bias,equalize,center,learn-ranges{rounds=1, most=40},reconstruct,correct-bias,learn-ranges{rounds=1}"
+AUTO = (
+    "schemes,correct-bias,equalize,center,learn-ranges{rounds=1, most=40},reconstruct,correct-bias,"
+    "learn-ranges{rounds=1, most=60}"
+)
 """Biases first, so that equalization is compared with its equal; channels before ranges, and ranges before rounding,
 because rounding is for one range; what time is left goes to ranges, the slowest repair for what it gains.  Repairs that
 add layers or channels are left to whoever asks for them."""

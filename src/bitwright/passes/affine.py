@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.errors import printable
+from bitwright.passes import normal
 from bitwright.passes._pass import Note
 from bitwright.passes.fold import Fold, compare, sentence
 from bitwright.passes.linear import Linear, read_linear, scale_inputs, scale_outputs, write_linear
@@ -140,10 +141,22 @@ def fold_into_producer(net: Network, node: ir.Node, affine: Affine) -> tuple[Fol
         return "its output is an output of the network that cannot be renamed"
     sources = net.sources(node)
     net.fuse(producer, node)
+    _remember(net, producer, node, scale, shift)
     net.remove(node)
     write_linear(net, producer, changed)
     factors = scale if (scale != 1).any() else None
     return _folds(str(producer.name), sources, layer, changed, factors)
+
+
+def _remember(net: Network, producer: ir.Node, node: ir.Node, scale: Floats, shift: Floats) -> None:
+    """Keep what ``node`` says of the channels that ``producer`` makes from now on."""
+    if node.op_type != "BatchNormalization":
+        normal.rescale(producer, scale, shift)
+        return
+    gamma, beta, _, variance = (net.constant(str(v.name)) for v in node.inputs[1:5] if v is not None)
+    if gamma is not None and beta is not None and variance is not None:
+        epsilon = float(str(net.attributes(node)["epsilon"]))
+        normal.write(producer, normal.of_batch_norm(gamma, beta, variance, epsilon))
 
 
 def fold_into_consumers(net: Network, node: ir.Node, affine: Affine) -> tuple[Fold, ...] | str:

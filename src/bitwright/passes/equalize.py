@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from bitwright.passes import normal
 from bitwright.passes._pass import Change, Needs, Note
 from bitwright.passes.alignment import Step, align
 from bitwright.passes.equalization import (
@@ -279,6 +280,7 @@ def _scale(net: Network, classes: ScaleClasses, layers: dict[str, tuple[ir.Node,
             scaled = scale_inputs(scaled, 1 / inner, np.zeros(layer.inputs))
         if (outer != 1).any():
             scaled = scale_outputs(scaled, outer, np.zeros(layer.outputs))
+            normal.rescale(node, outer, np.zeros(layer.outputs))
         if scaled is not layer:
             write_linear(net, node, scaled)
             changed += 1

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from bitwright.passes import normal
 from bitwright.passes._pass import Change, Needs, Note
 from bitwright.passes.linear import Linear, read_linear, write_linear
 
@@ -154,5 +155,7 @@ def _write(
     step = float(largest.max()) / (2.0 ** (bits - 1) - 1)
     write_linear(net, maker, wider)
     write_linear(net, reader, replace(after, weight=divided(after.weight, copies, step)))
+    known = normal.read(maker)
+    normal.write(maker, None if known is None else normal.Normal(known.mean[source], known.deviation[source]))
     maker.metadata_props[MARK] = str(len(copies))
     net.sweep()
