@@ -88,9 +88,18 @@ def tensor_reports(q: Quantized, statistics: Statistics | None = None) -> tuple[
     """
     from bitwright.calibrate.spec import read_layers
 
-    specs = {spec.name: spec for spec in read_layers(q.network, q.target).layers}
+    # Where a repair rescaled channels, the float network holds other numbers than the program was made from.
+    moved = rescaled(q)
+    specs = {} if moved else {spec.name: spec for spec in read_layers(q.network, q.target).layers}
     learnables = [_learnable(q, item, specs.get(item.layer)) for item in q.program.learnables]
-    return (*learnables, *activation_reports(q, q.statistics if statistics is None else statistics))
+    return (*learnables, *activation_reports(q, None if moved else q.statistics if statistics is None else statistics))
+
+
+def rescaled(q: Quantized) -> bool:
+    """Whether a repair that was kept moved scales between layers, so that tensors cannot be compared one by one."""
+    return any(
+        row.get("kept") and str(row.get("repair")).startswith("equalize") for row in q.provenance.get("repairs", ())
+    )
 
 
 def activation_reports(q: Quantized, statistics: Statistics | None) -> tuple[TensorReport, ...]:

@@ -132,7 +132,7 @@ def sorted_rows(tensors: Sequence[TensorSeen], ask: Ask) -> list[TensorSeen]:
         return rows[::-1] if ask.order else rows
     known = [(value, k) for k, t in enumerate(rows) if (value := _sort_value(t, ask.sort)) is not None]
     rest = [t for t in rows if _sort_value(t, ask.sort) is None]
-    known.sort(key=lambda pair: pair[0], reverse=bool(ask.order))  # type: ignore[arg-type, return-value]
+    known.sort(key=lambda pair: pair[0], reverse=bool(ask.order))
     return [*(rows[k] for _, k in known), *rest]
 
 

@@ -90,6 +90,11 @@ class Job:
         return self._cancel.is_set()
 
     @property
+    def cut_short(self) -> bool:
+        """Whether it has ended before its work was done."""
+        return self._raised
+
+    @property
     def active(self) -> bool:
         """Whether it waits or runs."""
         return self.state in {"waiting", "running"}
@@ -191,11 +196,12 @@ class Worker:
             job.state = "canceled"
             self.tell(job, "canceled")
             return
-        job.state, job.began = "running", time.time()
+        job.began = time.time()
+        job.state = "running"
         self.tell(job, "started")
         try:
             job.said = job.work(job)
-            job.state = "canceled" if job.canceled and job._raised else "done"
+            job.state = "canceled" if job.cut_short else "done"
         except KeyboardInterrupt:
             job.state = "canceled"
         except BitwrightError as error:

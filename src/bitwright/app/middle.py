@@ -30,7 +30,7 @@ PAIRS = 200
 SOME = 6
 
 
-def summary(page: Page, *, fresh: bool, measured: bool) -> Markup:
+def summary(page: Page, *, fresh: bool, measured: bool, moved: bool = False) -> Markup:
     """Verdict, tiles and profile; what is not of the settings of now says so."""
     notes: list[Content] = []
     if not fresh:
@@ -43,6 +43,9 @@ def summary(page: Page, *, fresh: bool, measured: bool) -> Markup:
         )
     elif page.side.samples and not measured:
         notes.append(tag("p", "Not validated with these settings.", class_="muted small"))
+    if moved:
+        told = "A repair moved scales between layers, so single tensors have no figures; those of the whole network are exact."
+        notes.append(tag("p", told, class_="muted small"))
     verdict = tag("p", label(page.verdict, 600), class_=f"verdict {page.verdict_kind}") if page.verdict else None
     return tag(
         "div",
@@ -257,7 +260,7 @@ def compare(
 def memory(session: Session, ask: Ask, page: Page, cores: Sequence[str], *, configurable: bool) -> Markup:
     """Memory map, cycles and lanes, where a back end provides them."""
     parts: list[Content] = []
-    if page.side.samples:
+    if page.side.samples and (cores or configurable):
         fields: list[Content] = [choice("What would it cost on", "core", [(c, c) for c in cores], "cortex-m4")]
         if configurable:
             fields.append(

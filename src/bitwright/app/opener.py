@@ -59,7 +59,11 @@ class Opener:
         for name, value in (given or {}).items():
             if name == "target":
                 load_target(value)
-            settings = replace(settings, **{name: value if name == "target" else uploads.data_path(value)})
+                settings = replace(settings, target=value)
+            elif name == "data":
+                settings = replace(settings, data=uploads.data_path(value))
+            else:
+                settings = replace(settings, judge=uploads.data_path(value))
         session = self.sessions.new(Path(path).name, settings)
         self.look(session)
         return session

@@ -92,7 +92,7 @@ class Routes:
                 Route(s + "/report", self.report_shown, methods=get),
                 Route(s + "/export.zip", self.export_file, methods=get),
             ],
-            exception_handlers={404: _missing, BitwrightError: _failed},  # type: ignore[dict-item]
+            exception_handlers={404: _missing, BitwrightError: _failed},
         )
 
     # ------------------------------------------------------------------ opening

@@ -8,13 +8,14 @@ from functools import cache
 from pathlib import Path
 
 from bitwright.app import middle, shell, side
-from bitwright.app.ask import Ask, Names
+from bitwright.app.ask import ROWS, Ask, Names, sorted_rows
 from bitwright.app.jobs import Worker
 from bitwright.app.session import NAME, NAME_OF_KEY, Session, Sessions, read_page
 from bitwright.app.settings import Step
 from bitwright.app.steps import step_side
 from bitwright.app.whatif import Bench, Change
 from bitwright.errors import BitwrightError
+from bitwright.tensors import rescaled
 from bitwright.view.heat import HeatSeen, heat_seen
 from bitwright.view.markup import Content, Markup, label, tag
 from bitwright.view.pairs import PairsSeen, pairs_seen
@@ -102,7 +103,9 @@ class Screen:
         if not self.known:
             return None
         measured = self.session.mark(Step.VALIDATE) == "done"
-        return middle.summary(self.page, fresh=self.fresh, measured=measured)
+        found = self.session.quantized()
+        moved = found is not None and rescaled(found[0])
+        return middle.summary(self.page, fresh=self.fresh, measured=measured, moved=moved)
 
     def _middle(self) -> Content:
         ask = self.ask
@@ -148,8 +151,8 @@ class Screen:
         """The rows of the table from ``ask.first`` on, for a window that moves."""
         from bitwright.view.axis import shared_axis
 
-        rows = middle.sorted_rows(self.page.tensors, self.ask)
-        part = rows[self.ask.first : self.ask.first + middle.ROWS]
+        rows = sorted_rows(self.page.tensors, self.ask)
+        part = rows[self.ask.first : self.ask.first + ROWS]
         axis = shared_axis(self.page.tensors)
         return tag("tbody", *middle.table_rows(self.ask, self.names, part, axis), id="rows")
 
@@ -242,6 +245,8 @@ def bench_of(session: Session) -> Bench | None:
     if found is None:
         return None
     q = found[0]
+    if rescaled(q):
+        return None
     known = session.bench
     if isinstance(known, Bench) and known.q is q:
         return known

@@ -102,7 +102,7 @@ def serve(
     number = int(found.getsockname()[1])
     token = secrets.token_urlsafe(24)
     config = uvicorn.Config(
-        Guard(routes.app(), token, number),  # type: ignore[arg-type]
+        Guard(routes.app(), token, number),
         log_level="error",
         access_log=False,
         server_header=False,

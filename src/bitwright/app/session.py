@@ -205,16 +205,18 @@ class Session:
         if kind == "estimate":
             path = self.file(kind, quantized, ".json")
             return path if path.is_file() else None
-        path = self.made(kind, Step.VALIDATE, ".json")
-        if path is not None and self.settings.key(Step.QUANTIZE) == quantized:
-            return path
+        made = self.made(kind, Step.VALIDATE, ".json")
+        if made is not None and self.settings.key(Step.QUANTIZE) == quantized:
+            return made
         link = self.file(kind, f"of-{quantized}", ".txt")
         try:
             key = link.read_text("utf-8").strip()
         except OSError:
             return None
-        path = self.file(kind, key, ".json") if NAME_OF_KEY.fullmatch(key) else None
-        return path if path is not None and path.is_file() else None
+        if not NAME_OF_KEY.fullmatch(key):
+            return None
+        path = self.file(kind, key, ".json")
+        return path if path.is_file() else None
 
     def keep_page(self, kind: str, key: str, page: Page) -> None:
         """Write a page, whole or not at all."""

@@ -203,7 +203,7 @@ def failure(session: Session, ask: Ask, jobs: Sequence[Job]) -> Content:
         "section",
         tag("h2", where),
         tag("p", label(job.error, 1900)),
-        tag("p", *ways, class_="ways"),
+        tag("div", *ways, class_="ways"),
         class_="failure",
         role="alert",
     )

@@ -10,6 +10,7 @@ from bitwright.app.session import Session
 from bitwright.app.settings import Step
 from bitwright.app.steps import button, choice, form
 from bitwright.app.whatif import Bench, WhatIf
+from bitwright.tensors import rescaled
 from bitwright.view import panels
 from bitwright.view.axis import Axis, shared_axis
 from bitwright.view.bars import bars
@@ -80,7 +81,7 @@ def with_buttons(session: Session, ask: Ask, page: Page) -> Markup:
         elif item.layer:
             link = ask.but(layer=mark_of(item.layer), pick=(), step="")
             tools.append(tag("a", "Show the layer", href=link.query, data_go="side"))
-        cards.append(tag("div", one, tag("p", *tools, class_="tools") if tools else None, class_="with-tools"))
+        cards.append(tag("div", one, tag("div", *tools, class_="tools") if tools else None, class_="with-tools"))
     return tag("div", *cards, class_="cards-one")
 
 
@@ -159,7 +160,7 @@ def tensor_side(session: Session, ask: Ask, tensor: TensorSeen, found: WhatIf | 
     parts: list[Content] = [_head(tensor.name, tensor.kind, ask), tag("p", *about, class_="muted")]
     if found is None or bench is None:
         parts.append(tag("div", bars(tensor, axis_around(tensor)), class_="bars-box"))
-        parts.append(tag("p", "Its type can be changed once the network is quantized.", class_="muted"))
+        parts.append(tag("p", why_not(session), class_="muted"))
         return tag("div", *parts, class_="tensor-side")
     parts.append(tag("div", tried(session, ask, found, bench), id="tried"))
     if tensor.kind == "Weights":
@@ -168,6 +169,17 @@ def tensor_side(session: Session, ask: Ask, tensor: TensorSeen, found: WhatIf | 
             parts.append(tag("h3", f"Channels ({len(seen.rows)}), the widest first"))
             parts.append(heat(seen))
     return tag("div", *parts, class_="tensor-side")
+
+
+def why_not(session: Session) -> str:
+    """Why a tensor's type cannot be tried just now."""
+    found = session.quantized()
+    if found is not None and rescaled(found[0]):
+        return (
+            "A repair moved scales between layers (equalize), so this tensor no longer holds the numbers that calibration "
+            "saw: its type cannot be tried by itself. Take the repair out under Quantize to do that."
+        )
+    return "Its type can be changed once the network is quantized."
 
 
 def axis_around(tensor: TensorSeen) -> Axis:

@@ -108,7 +108,7 @@ def offered(text: str, most: int = 40) -> list[str]:
         path = _path(text or "/")
         whole = text.endswith("/") or not text
         folder, start = (path, "") if whole else (path.parent, path.name)
-        found = []
+        found: list[str] = []
         for number, entry in enumerate(sorted(folder.iterdir())):
             if number > MOST_FILES or len(found) >= most:
                 break
