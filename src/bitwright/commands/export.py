@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from bitwright.export.verify import Exported
 
 
+MOST_LINES = 4  # files named on a line each
+
+
 def format_summaries() -> dict[str, str]:
     """Format → its summary, of all exporters that come with bitwright; read off the files, so that nothing is loaded."""
     found = {}
@@ -43,6 +46,12 @@ def format_summaries() -> dict[str, str]:
 )
 @click.option("--raw", is_flag=True, help="onnx-int: integers at inputs and outputs instead of real numbers.")
 @click.option("--portable", is_flag=True, help="onnx-int: exact on every processor, at the speed of float.")
+@click.option(
+    "--core", metavar="CORE", help="c: the core that kernels are chosen for (cortex-m4, rv32imc, cortex-a53)."
+)
+@click.option("--kernels", metavar="K", help="c: own, or a library of yours that is called (cmsis-nn, cmsis-nn-q7).")
+@click.option("--flash", metavar="BYTES", help="c: refuse what needs more flash, such as 256k.")
+@click.option("--ram", metavar="BYTES", help="c: refuse what needs a larger arena.")
 @click.option("--option", "settings", multiple=True, metavar="NAME=VALUE", help="Another option of the format.")
 @click.option("--verify", is_flag=True, help="Read the files back with another reader, compare, write a certificate.")
 @options.data(required=False)
@@ -55,6 +64,10 @@ def export(
     output: Path,
     raw: bool,
     portable: bool,
+    core: str | None,
+    kernels: str | None,
+    flash: str | None,
+    ram: str | None,
     settings: tuple[str, ...],
     verify: bool,
     data: str | None,
@@ -75,6 +88,8 @@ def export(
         raise click.UsageError("--data and --samples are for --verify.")
     texts = dict(parse_setting(item) for item in settings)
     texts |= {name: "yes" for name, given in (("raw", raw), ("portable", portable)) if given}
+    named = {"core": core, "kernels": kernels, "flash": flash, "ram": ram}
+    texts |= {name: value for name, value in named.items() if value is not None}
     chosen = find_exporter(to).parse(texts)
     q = Quantized.load(quantized)
     result = run(q, to, output, verify=verify, data=data, samples=samples, options=chosen)
@@ -100,8 +115,12 @@ def show(result: Exported, name: str) -> None:
     """The report for people."""
     report, reading = result.report, result.reading
     screen.done((screen.safe(name), "bold"), " as ", (report.format, "bold cyan"), saved=report.files[0])
-    for file in report.files[1:]:
-        screen.fact("And", screen.safe(file, 1000), indent=2)
+    others = report.files[1:]
+    if len(others) > MOST_LINES:
+        screen.fact("And", ", ".join(screen.safe(file.name, 200) for file in others), indent=2)
+    else:
+        for file in others:
+            screen.fact("And", screen.safe(file, 1000), indent=2)
     if reading is not None:
         style = "blue" if not reading.differing else "yellow"
         screen.fact("Verified", (screen.safe(reading.sentence, 600), style), indent=2)

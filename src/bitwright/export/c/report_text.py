@@ -73,5 +73,6 @@ def layer_table(layers: Sequence[Mapping[str, Any]]) -> list[str]:
         per = f"{count / row['macs']:.2f}" if count is not None and row["macs"] else ""
         shown = "" if count is None else f"{count:,}"
         what = f"{printable(row['layer'], NAME_WIDTH)}, {printable(row['op'], 24)}: {row['by']}"
-        lines.append(f"{row['macs'] or '':>12} {shown:>13} {per:>8} {row['constant_bytes'] or '':>10}  {what}")
+        macs, constants = (f"{row[key]:,}" if row[key] else "" for key in ("macs", "constant_bytes"))
+        lines.append(f"{macs:>12} {shown:>13} {per:>8} {constants:>10}  {what}")
     return lines
