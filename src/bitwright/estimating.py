@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from bitwright.quantized import Quantized
 
 # Option → the function that estimates for what it names: ``model(job, name, clock_mhz=...) -> Cost``.
-MODELS = {"core": "bitwright.boards.costing:estimate_core"}
+MODELS = {"core": "bitwright.boards.costing:estimate_core", "config": "bitwright.boards.processor:estimate_config"}
 USUAL_CORE = "cortex-m4"
 
 

@@ -64,6 +64,23 @@ class MemoryBlock:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CostTable:
+    """A table of a device's own, in the words of its users.
+
+    Attributes:
+        title: What it is.
+        columns: Names of the columns.
+        rows: Cells as text.
+        note: A line below.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Cost:
     """What one inference costs.
 
@@ -79,6 +96,7 @@ class Cost:
         blocks: The map of the working memory.
         layers: A row per step.
         notes: What else the user should know.
+        tables: Tables of the device's own.
     """
 
     device: str
@@ -92,6 +110,7 @@ class Cost:
     blocks: Sequence[MemoryBlock] = ()
     layers: Sequence[LayerCost] = ()
     notes: tuple[str, ...] = ()
+    tables: tuple[CostTable, ...] = ()
 
     @property
     def macs(self) -> int:
@@ -135,7 +154,13 @@ class Cost:
                 for row in self.layers
             ],
             "notes": list(self.notes),
+            **({"tables": [_plain(table) for table in self.tables]} if self.tables else {}),
         }
+
+
+def _plain(table: CostTable) -> dict[str, Any]:
+    return {"title": table.title, "columns": list(table.columns), "rows": [list(row) for row in table.rows],
+            "note": table.note}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

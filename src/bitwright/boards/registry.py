@@ -17,6 +17,7 @@ FAMILIES = (
     "bitwright.boards.host",
     "bitwright.boards.emulated",
     "bitwright.boards.serial",
+    "bitwright.boards.processor",
 )
 
 

@@ -11,7 +11,13 @@ if TYPE_CHECKING:
     from bitwright.measured import Cost, LayerCost, MemoryBlock
 
 MAP_WIDTH, MAP_ROWS = 48, 24
-NAMES = {"flash_bytes": "flash", "ram_bytes": "RAM", "stack_bytes": "stack", "constant_bytes": "constants"}
+NAMES = {
+    "flash_bytes": "flash",
+    "ram_bytes": "RAM",
+    "stack_bytes": "stack",
+    "constant_bytes": "constants",
+    "external_bytes": "external",
+}
 
 
 def show(cost: Cost, *, most: int, map_too: bool) -> None:
@@ -22,6 +28,13 @@ def show(cost: Cost, *, most: int, map_too: bool) -> None:
     if map_too and cost.blocks:
         screen.say()
         memory_map(cost.blocks, cost.memory.get("arena_bytes", 0), len(cost.layers))
+    for table in cost.tables if map_too else ():
+        screen.say()
+        screen.say(screen.text(table.title, "bold"))
+        screen.table([screen.Column(name, right=at > 0) for at, name in enumerate(table.columns)],
+                     [[screen.safe(cell) for cell in row] for row in table.rows])  # fmt: skip
+        if table.note:
+            screen.say(screen.text(f"   {table.note}", "dim"))
     screen.notes(cost.notes)
 
 

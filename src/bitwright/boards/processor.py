@@ -1,0 +1,195 @@
+"""``sim:…``: the open processor, as a model or as its own hardware description in a simulator."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from bitwright.boards.board import Board, Family, Job, Session, Values
+from bitwright.errors import printable
+from bitwright.fpga.config import ProcessorConfig, load_config
+from bitwright.fpga.costing import Ends, cost, model_ends
+from bitwright.fpga.cycles import timing
+from bitwright.fpga.image import Image, Segment, compile_program
+from bitwright.fpga.running import Functional, Machine, fetch, run_frame
+from bitwright.measured import Cost, Measured
+from bitwright.program.program import Program
+from bitwright.simulate import reference
+
+Kind = Literal["model", "cxxrtl", "verilator"]
+USUAL_CONFIG = "dlp576"
+SUMMARIES: Mapping[Kind, str] = {
+    "model": "The open processor, functional model and cycle model",
+    "cxxrtl": "The open processor, its RTL in CXXRTL",
+    "verilator": "The open processor, its RTL in Verilator",
+}
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """The processor without a board.
+
+    Attributes:
+        kind: What stands for the hardware.
+    """
+
+    kind: Kind
+
+    @property
+    def name(self) -> str:
+        """What the user writes after ``--board``."""
+        return f"sim:{self.kind}"
+
+    @property
+    def summary(self) -> str:
+        """What it is."""
+        return SUMMARIES[self.kind]
+
+    def measure(self, job: Job, inputs: Mapping[str, Values]) -> Measured:
+        """See ``Board.measure``.  Every tensor in external memory is compared, and all that the host computes.
+
+        Raises:
+            UnknownTarget: there is no such configuration.
+            DoesNotFit: a layer or the network does not fit it.
+            ToolMissing: a tool for simulating is missing.
+        """
+        job.refuse(self.name, "core", "kernels", "compiler", "directory")
+        config = load_config(job.config or USUAL_CONFIG)
+        job.tell("compiling")
+        image = compile_program(job.program, config, keep=True)
+        machine = self._machine(image, job)
+        count = len(next(iter(inputs.values())))
+        began = time.monotonic()
+        checked = mismatches = 0
+        first = ""
+        counts: list[int] = []
+        ends: list[Ends] = []
+        for at in range(count):
+            if job.progress is not None:
+                job.progress(at, count, "running")
+            sample = {name: np.asarray(values[at : at + 1]) for name, values in inputs.items()}
+            recorder = _Recorder(machine, self.kind)
+            run_frame(image, recorder, sample)
+            ends.append(recorder.ends() if self.kind != "model" else model_ends(timing(image), image))
+            counts.append(ends[-1].cycles)
+            good, bad, where = compare(image, machine, sample)
+            checked, mismatches, first = checked + good, mismatches + bad, first or where
+        found = cost(image, ends[0], timing(image), device=f"{config.name} on {self.name}",
+                     basis="estimated" if self.kind == "model" else "measured", clock_mhz=job.clock_mhz)  # fmt: skip
+        return Measured(
+            board=self.name,
+            toolchain=f"{config.name}, {config.macs} multipliers, fingerprint {config.fingerprint:#010x}",
+            cost=found,
+            samples=count,
+            outputs_checked=checked,
+            mismatches=mismatches,
+            first_mismatch=first,
+            count_range=(min(counts), max(counts)),
+            seconds=time.monotonic() - began,
+        )
+
+    def _machine(self, image: Image, job: Job) -> Machine:
+        if self.kind == "model":
+            return Functional(image)
+        from bitwright.fpga.sim.machine import Simulated as Rtl
+
+        return Rtl(image, self.kind, say=job.tell, on_cycles=lambda n: job.tell(f"{n:,} cycles"))
+
+    @contextmanager
+    def session(self, job: Job) -> Iterator[Session]:
+        """See ``Board.session``."""
+        job.refuse(self.name, "core", "kernels", "compiler", "directory")
+        config = load_config(job.config or USUAL_CONFIG)
+        image = compile_program(job.program, config)
+        yield _Session(image, self._machine(image, job), f"{config.name}, {self.summary}")
+
+
+@dataclass(frozen=True)
+class _Session:
+    image: Image
+    machine: Machine
+    toolchain: str
+
+    def run(self, inputs: Mapping[str, Values]) -> dict[str, Values]:
+        """One sample after the other."""
+        count = len(next(iter(inputs.values())))
+        frames = [
+            run_frame(self.image, self.machine, {name: np.asarray(v[at : at + 1]) for name, v in inputs.items()})
+            for at in range(count)
+        ]
+        return {name: np.concatenate([frame[name] for frame in frames]) for name in self.image.program.outputs}
+
+
+class _Recorder:
+    """A machine that notes when layers ended."""
+
+    def __init__(self, machine: Machine, kind: Kind) -> None:
+        self.machine, self.kind = machine, kind
+        self.write, self.read = machine.write, machine.read
+        self.found: list[tuple[int, dict[int, int]]] = []
+
+    def run(self, segment: Segment) -> None:
+        """Run and read the profile."""
+        from bitwright.fpga.sim.machine import Simulated as Rtl
+
+        if not isinstance(self.machine, Rtl):
+            self.machine.run(segment)
+            return
+        before = self.machine.cycles
+        self.machine.run(segment)
+        total = self.machine.cycles - before
+        self.found.append((total, {number: self.machine.profile(number) for number in segment.jobs}))
+
+    def ends(self) -> Ends:
+        """What was noted."""
+        return Ends(tuple(self.found))
+
+
+def compare(image: Image, machine: Machine, sample: Mapping[str, Values]) -> tuple[int, int, str]:
+    """Integers compared with the reference, how many differ, and the first in words."""
+    program: Program = image.program
+    want = reference.run(program, sample, keep=True)
+    inside = {place.storage for places in image.graph.inputs.values() for place in places}
+    checked = mismatches = 0
+    first = ""
+    for name, place in image.graph.places.items():
+        if name not in want or place.storage in inside:
+            continue
+        got = fetch(image, machine, name)
+        wrong = np.flatnonzero((got != want[name]).reshape(-1))
+        checked += got.size
+        mismatches += len(wrong)
+        if len(wrong) and not first:
+            at = int(wrong[0])
+            first = (
+                f"The first is {printable(name)}[{at}]: {int(got.reshape(-1)[at])} where the reference has "
+                f"{int(want[name].reshape(-1)[at])}."
+            )
+    return checked, mismatches, first
+
+
+def estimate_config(job: Job, name: str, *, clock_mhz: float | None = None) -> Cost:
+    """What an inference costs on a configuration, by the cycle model.
+
+    Raises:
+        UnknownTarget: there is no such configuration.
+        DoesNotFit: a layer or the network does not fit it.
+    """
+    config: ProcessorConfig = load_config(name)
+    image = compile_program(job.program, config)
+    times = timing(image)
+    return cost(image, model_ends(times, image), times, device=config.name, basis="estimated", clock_mhz=clock_mhz)
+
+
+def find(name: str) -> Board | None:
+    """The simulated processor of this name."""
+    kinds: tuple[Kind, ...] = ("model", "cxxrtl", "verilator")
+    return next((Simulated(kind) for kind in kinds if name == f"sim:{kind}"), None)
+
+
+FAMILY = Family(names=lambda: {f"sim:{kind}": text for kind, text in SUMMARIES.items()}, find=find)

@@ -1,0 +1,169 @@
+"""What a network costs on the processor: cycles of every layer, the memory map, the profiler's table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bitwright.fpga.cycles import Timing
+from bitwright.fpga.image import Image, Segment
+from bitwright.fpga.jobs import ConvJob, HostJob, VecJob
+from bitwright.measured import Basis, Cost, CostTable, LayerCost
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Ends:
+    """When each job's last result was stored, by segment.
+
+    Attributes:
+        segments: For each segment ``(cycles, {job: end})``.
+    """
+
+    segments: tuple[tuple[int, dict[int, int]], ...]
+
+    def layers(self) -> dict[int, int]:
+        """Cycles of each job: from the end of the one before."""
+        found: dict[int, int] = {}
+        for total, ends in self.segments:
+            before = 0
+            for number in sorted(ends):
+                found[number] = ends[number] - before
+                before = ends[number]
+            if ends:
+                found[max(ends)] += total - before
+        return found
+
+    @property
+    def cycles(self) -> int:
+        """Of all segments."""
+        return sum(total for total, _ in self.segments)
+
+
+def model_ends(timing: Timing, image: Image) -> Ends:
+    """The cycle model's ends."""
+    rows = {row.stamp: row for row in timing.layers}
+    segments: list[tuple[int, dict[int, int]]] = []
+    base = 0
+    for part in image.parts:
+        if isinstance(part, Segment):
+            ends = {number: rows[number].end - base for number in part.jobs}
+            total = timing.segments[len(segments)]
+            segments.append((total, ends))
+            base += total
+    return Ends(tuple(segments))
+
+
+def cost(image: Image, ends: Ends, timing: Timing, *, device: str, basis: Basis, clock_mhz: float | None) -> Cost:
+    """Cycles in the words that all devices share.
+
+    Args:
+        image: The compiled network.
+        ends: When layers ended, by the hardware or the model.
+        timing: The model's times, which say what a layer waits for.
+        device: Name for the reader.
+        basis: ``measured`` or ``estimated``.
+        clock_mhz: Clock; the configuration's by default.
+    """
+    clock_hz = image.config.clock_hz if clock_mhz is None else round(clock_mhz * 1e6)
+    cycles = ends.layers()
+    bound = {row.stamp: row for row in timing.layers}
+    rows: list[LayerCost] = []
+    for number, job in enumerate(image.graph.jobs):
+        if isinstance(job, HostJob):
+            rows.append(LayerCost(step=job.step.name, layer=job.step.layer, op=job.step.op, by=f"host: {job.reason}",
+                                  count=0, macs=job.macs))  # fmt: skip
+            continue
+        row = bound[number]
+        by = "array" if isinstance(job, ConvJob) else "vector unit"
+        waits = "" if row.bound in ("array", "vector") else f", waits for {row.bound}"
+        rows.append(
+            LayerCost(
+                step=job.name,
+                layer=job.layer,
+                op=_op(image, job),
+                by=f"{by}{waits}",
+                count=cycles[number],
+                macs=job.macs,
+                constant_bytes=job.weights.size if job.weights is not None and job.macs else 0,
+            )
+        )
+    hosts = [job for job in image.graph.jobs if isinstance(job, HostJob)]
+    notes = []
+    if hosts:
+        share = sum(job.macs for job in hosts) / max(sum(image.program.macs.values()), 1)
+        notes.append(
+            f"{len(hosts)} of {len(image.graph.jobs)} steps run on the host, with {100 * share:.1f} % of the "
+            "multiply-accumulates; their time is not counted."
+        )
+    return Cost(
+        device=device,
+        unit="cycles",
+        count=ends.cycles,
+        basis=basis,
+        frames_per_s=clock_hz / ends.cycles if ends.cycles else None,
+        frames_basis=f"at {clock_hz / 1e6:g} MHz, one frame after the other",
+        memory={"external_bytes": image.size_bytes},
+        limits={"external_bytes": image.config.bus.memory_bytes},
+        layers=rows,
+        notes=tuple(notes),
+        tables=(profiler(image, ends, clock_hz), memory_map(image)),
+    )
+
+
+def _op(image: Image, job: ConvJob | VecJob) -> str:
+    steps = {step.name: step for step in image.program.steps}
+    return " + ".join(dict.fromkeys(steps[name].op for name in job.steps))
+
+
+def memory_map(image: Image) -> CostTable:
+    """The regions of external memory, as the compilers of such processors print them."""
+    granule = image.config.bus.region_bytes
+    unit, name = (MIB, "MB") if granule >= MIB else (1024, "KB")
+    rows = [(r.name, f"0x{r.offset:08x}", f"{r.size_bytes / unit:.1f} {name}") for r in image.regions[:-1]]
+    end = image.regions[-1]
+    rows.append((end.name, f"0x{end.offset:08x}", f"Total: {end.offset / unit:.1f} {name}"))
+    return CostTable(title="Memory map", columns=("offset_name", "offset_address", "allocated_space"), rows=tuple(rows))
+
+
+def profiler(image: Image, ends: Ends, clock_hz: int, frames: int = 1) -> CostTable:
+    """Latency of the network, its two modules and their layers; a module's cycles are the sum of its layers'."""
+    cycles = ends.layers()
+    dense = [n for n in cycles if _dense(image, n)]
+    conv = [n for n in cycles if n not in dense]
+    total = sum(cycles.values())
+
+    def row(name: str, count: int, last: Sequence[str] = ("", "", "")) -> tuple[str, ...]:
+        return (name, f"{count}", f"{count / clock_hz:.5f}", *last)
+
+    whole = (str(frames), str(frames * total), f"{clock_hz / total:.1f}" if total else "")
+    rows = [row("Network", total, whole)]
+    for title, numbers in (("conv_module", conv), ("fc_module", dense)):
+        if numbers:
+            rows.append(row(f"    {title}", sum(cycles[n] for n in numbers)))
+            rows += [row(f"        {_name(image, n)}", cycles[n]) for n in numbers]
+    return CostTable(
+        title="Profiler",
+        columns=(
+            "",
+            "LastFrameLatency(cycles)",
+            "LastFrameLatency(seconds)",
+            "FramesNum",
+            "Total Latency",
+            "Frames/s",
+        ),
+        rows=tuple(rows),
+        note=f"* The clock frequency of the DL processor is: {clock_hz / 1e6:g}MHz",
+    )
+
+
+def _dense(image: Image, number: int) -> bool:
+    job = image.graph.jobs[number]
+    return isinstance(job, ConvJob) and job.dense
+
+
+def _name(image: Image, number: int) -> str:
+    job = image.graph.jobs[number]
+    assert not isinstance(job, HostJob)
+    return job.layer
