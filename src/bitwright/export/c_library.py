@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from bitwright.errors import ExportError, printable
 from bitwright.export.c.counting import can_measure, measured
+from bitwright.export.c.patching import by_patches
 from bitwright.export.c.writer import Exported, write
 from bitwright.export.exporter import Exporter
 from bitwright.export.report import ExportReport, Reading
@@ -43,6 +44,7 @@ def export_c(
     core: str | None = None,
     kernels: str = "own",
     prune: bool = True,
+    patches: str = "off",
     measure: str = "auto",
     flash: str | None = None,
     ram: str | None = None,
@@ -56,6 +58,8 @@ def export_c(
         core: The core that kernels are chosen for, as gcc spells it (``cortex-m4``); portable C by default.
         kernels: ``own``, or a library of the user that is called where it computes the same integers.
         prune: Take out channels that are proven constant, which changes no output.
+        patches: Run the first layers patch by patch over the picture, to need less RAM: ``auto`` for up to 16 patches and
+            20 % more work, a number for up to so many patches, or ``off``.
         measure: Count instructions on an emulated board: ``yes``, ``no``, or ``auto``, which does it where a board of the
             core can be run here.  Otherwise the report has an estimate.
         flash: Refuse what needs more flash: bytes, or ``256k``, ``1M``.
@@ -79,12 +83,15 @@ def export_c(
     if prune:
         program, taken = pruned(program)
         notes = taken.sentences if any(taken.removed.values()) else ()
+    patching = by_patches(program, patches, chosen, kernels)
+    program = patching.program
     tree = write(
         program,
         Path(path),
         name=name,
         core=chosen,
         kernels=kernels,
+        patching=patching,
         contract=q.contract,
         flash_bytes=parse_bytes("flash", flash),
         ram_bytes=parse_bytes("ram", ram),
@@ -104,7 +111,7 @@ def export_c(
         # The library and its header come first.
         files=tuple(Path(path) / file for file in tree.files),
         promise="bit-exact",
-        notes=(sentence, *notes),
+        notes=(sentence, *notes, *([patching.sentence] if patches != "off" else [])),
         facts={
             "prefix": tree.prefix,
             "arena_bytes": memory[0],

@@ -21,7 +21,7 @@ from bitwright.export.c.scene import Function, Scene
 from bitwright.export.c.storage import Storage, share
 from bitwright.export.c.windows import reduce_function
 from bitwright.mcu.arm.sums import FastSum
-from bitwright.mcu.planner import Block, Plan, plan
+from bitwright.mcu.planner import MOST_TRIES, Block, Plan, plan
 from bitwright.mcu.runtime import Instance
 from bitwright.program.forms import Contract, Map, Move, Reduce, Table
 from bitwright.program.program import Program, Step
@@ -55,6 +55,7 @@ class Emitter:
         kernels: Whose kernels are wanted: ours, or those of the user's own library.
         library: Step → its call of that library.
         uncovered: Step → why that library does not compute it.
+        most_tries: Orders of memory blocks that are tried.
     """
 
     program: Program
@@ -74,6 +75,7 @@ class Emitter:
     kernels: Kernels = "own"
     library: dict[str, LibraryCall] = field(default_factory=dict)
     uncovered: dict[str, str] = field(default_factory=dict)
+    most_tries: int = MOST_TRIES
 
     def __post_init__(self) -> None:
         self.constants = Constants(self.prefix, self.names)
@@ -105,7 +107,7 @@ class Emitter:
             total = None if step.name in self.library else fast_sum(self.scene, step, self.core)
             if total is not None:
                 self.sums[step.name] = total
-        self.plan: Plan = plan(blocks)
+        self.plan: Plan = plan(blocks, most_tries=self.most_tries)
         self.offsets = dict(zip((b.name for b in blocks), self.plan.offsets, strict=True))
 
     def from_library(self, at: int, step: Step) -> bool:

@@ -128,6 +128,7 @@ class _Sharing:
                 self.last[name] = max(self.last[name], at)
         for name in program.outputs:
             self.last[name] = len(program.steps)
+        self.multiplied = {name for step, _ in program.contracts() for name in (*step.inputs, *step.outputs)}
         # Buffer → the join it will be part of: (result, start, run, pitch).
         self.part_of: dict[str, tuple[str, int, int, int]] = {}
 
@@ -217,6 +218,9 @@ class _Sharing:
         """Whether loops over the axes of a buffer can step through the view, the innermost one from neighbor to neighbor."""
         if view.solid:
             return True
+        shape = self.program.buffers[name].shape
+        if name in self.multiplied and len(shape) > 2 and view.run != shape[1]:
+            return False  # kernels step from pixel to pixel at one distance; a copy costs less than doing without them
         layout = self.layouts[name]
         strides = axis_strides(layout, view)
         if strides is None or layout.order is None:

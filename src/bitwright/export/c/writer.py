@@ -28,6 +28,7 @@ from bitwright.export.c.fitting import check_fits
 from bitwright.export.c.layout import Layout
 from bitwright.export.c.library import check_kernels
 from bitwright.export.c.names import plain
+from bitwright.export.c.patching import Patching
 from bitwright.export.c.report import report as summary
 from bitwright.export.c.text import files as all_files
 from bitwright.mcu.planner import Plan
@@ -71,6 +72,7 @@ def write(
     name: str | None = None,
     core: str | None = None,
     kernels: str = "own",
+    patching: Patching | None = None,
     contract: InputContract | None = None,
     samples: Sequence[Mapping[str, Values]] | None = None,
     flash_bytes: int | None = None,
@@ -86,6 +88,7 @@ def write(
             chosen compiles everywhere, and computes the same.
         kernels: ``own``, or a library of the user that is called where it computes the same integers: ``cmsis-nn`` (int8)
             or ``cmsis-nn-q7`` (CMSIS 5.9.0 and older).
+        patching: How ``program`` came to run by patches, for the report.
         contract: The input contract, from which the function that takes pixels is made.
         samples: Input buffer → integers ``[1, ...]``: vectors of the self-test.  One random sample by default.
         flash_bytes: Refuse to write what needs more constant memory and code.
@@ -100,6 +103,8 @@ def write(
     emitter = Emitter(program, plain(name or program.name), contract, core=core, kernels=check_kernels(kernels))
     emitter.emit()
     report = estimated(summary(emitter), program, core)
+    if patching is not None:
+        report = {**report, "patches": patching.to_json()}
     check_fits(report, emitter.plan, flash_bytes, ram_bytes)
     given = list(samples) if samples else random_samples(program, KNOWN_SAMPLES)
     files = all_files(emitter, given)
