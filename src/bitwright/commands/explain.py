@@ -73,8 +73,6 @@ def explain(
 
 def write_files(found: Explanation, folder: Path) -> list[Path]:
     """Write the target files and input contracts of all remedies."""
-    import os
-
     folder.mkdir(parents=True, exist_ok=True)
     written: dict[Path, None] = {}
     for finding in found.findings:
@@ -85,7 +83,7 @@ def write_files(found: Explanation, folder: Path) -> list[Path]:
             path = folder / Path(name).name
             part = path.with_name(f".{path.name}.part")
             part.write_text(one.target_file or one.input_contract, "utf-8")
-            os.replace(part, path)
+            part.replace(path)
             written[path] = None
     return list(written)
 

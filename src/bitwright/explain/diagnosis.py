@@ -70,8 +70,36 @@ def diagnose(
         *_islands(subject, effects),
         *_calibration(drift, effects),
     ]
+    found = _rooted(found)
     found.sort(key=lambda one: (ORDER[one.finding.severity], -one.noise))
     return tuple(replace(one.finding, rank=i + 1) for i, one in enumerate(found))
+
+
+def _rooted(found: list[Weighed]) -> list[Weighed]:
+    """A channel that folding or training made large stretches the weights and the output of its layer alike.
+
+    Then rounding of the output is a consequence, and the finding that names the channel's weights comes first.
+    """
+    roots: dict[tuple[str, int | None], Weighed] = {
+        (one.finding.layer, one.finding.channel): one
+        for one in found
+        if one.finding.cause in (Cause.FOLD, Cause.WEIGHT_RANGE)
+        and one.finding.channel is not None
+        and one.finding.severity != "minor"
+    }
+    changed = list(found)
+    for one in found:
+        root = roots.get((one.finding.layer, one.finding.channel))
+        if one.finding.cause != Cause.ACTIVATION_ROUNDING or root is None:
+            continue
+        also = f" The same channel stretches its output, which costs more: {one.finding.numbers.get('alone_db', 0):.1f} dB."
+        grave = min(root.finding.severity, one.finding.severity, key=lambda name: ORDER[name])
+        told = root.finding.sentence + (also if one.noise > root.noise else "")
+        better = Weighed(
+            finding=replace(root.finding, severity=grave, sentence=told), noise=max(root.noise, one.noise * (1 + 1e-9))
+        )
+        changed = [better if item is root else item for item in changed]
+    return changed
 
 
 def _tempered(one: Weighed, agreement: float | None) -> Weighed:

@@ -49,6 +49,7 @@ class Sums:
     clipped: int = 0
     vanished: int = 0
     count: int = 0
+    tops: NDArray[Any] | None = None
 
     def add(self, split: Split, wanted: NDArray[Any]) -> None:
         """One batch: what the layer did, and what the float network has there."""
@@ -62,6 +63,19 @@ class Sums:
         self.clipped += split.clipped
         self.vanished += split.vanished
         self.count += split.count
+        if split.tops is not None:
+            self.tops = split.tops if self.tops is None else np.maximum(self.tops, split.tops)
+
+    @property
+    def stretching(self) -> tuple[int, float] | None:
+        """The channel that reaches furthest, and how many times further than the median one."""
+        if self.tops is None or len(self.tops) < 3:
+            return None
+        alive = self.tops[self.tops > 0]
+        if not alive.size:
+            return None
+        worst = int(np.argmax(self.tops))
+        return worst, float(self.tops[worst]) / float(np.median(alive))
 
     @property
     def shares(self) -> dict[Cause, float]:

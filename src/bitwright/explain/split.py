@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.calibrate.assign import INDEX
+from bitwright.calibrate.schemes.mse import Mse
 from bitwright.calibrate.sharing import sources_of_group
 from bitwright.calibrate.spec import LayerSpec
 from bitwright.calibrate.tensor_stats import TensorStats
@@ -77,6 +78,7 @@ class Split:
         clipped: Values beyond the range of their format.
         vanished: Values that are not zero and become it.
         count: Values in all.
+        tops: Largest magnitude of each channel (axis 1) of the output, or None where there are no channels.
     """
 
     piece: Piece
@@ -85,6 +87,7 @@ class Split:
     clipped: int = 0
     vanished: int = 0
     count: int = 0
+    tops: Reals | None = None
 
     @property
     def total(self) -> Reals:
@@ -217,10 +220,12 @@ class Splitter:
         for spec in subject.spec.layers:
             if spec.name not in stored or not spec.is_linear or stored[spec.name].shape != spec.weights().shape:
                 continue
-            found[spec.name] = (own_weights(subject, spec, stored[spec.name]), stored[spec.name])
+            found[spec.name] = (own_weights(subject, spec), stored[spec.name])
         return found
 
     def _range_cause(self, layer: str) -> Cause:
+        if any(note.startswith(f"{layer}: weight step") for note in self.subject.formats.notes):
+            return Cause.SHIFT_LIMITS
         return Cause.FOLD if layer in self._blown_up else Cause.WEIGHT_RANGE
 
     @cached_property
@@ -290,8 +295,10 @@ class Splitter:
         for cause, part in parts:
             if np.any(part):
                 errors[cause] = errors[cause] + part if cause in errors else part
+        tops = np.abs(exact).max(axis=(0, *range(2, exact.ndim))) if exact.ndim > 1 and exact.size else None
+        count = int(np.size(made))
         return Split(
-            piece=piece, exact=exact, errors=errors, clipped=clipped, vanished=vanished, count=int(np.size(made))
+            piece=piece, exact=exact, errors=errors, clipped=clipped, vanished=vanished, count=count, tops=tops
         )
 
     def _rule(self, piece: Piece) -> Cause:
@@ -314,18 +321,15 @@ class Splitter:
         return {tensor: (format, why) for tensor, (format, why) in own_formats(self.subject).items()}
 
 
-def own_weights(subject: Subject, spec: LayerSpec, stored: Reals) -> Reals:
-    """The weights rounded in steps that each output channel has for itself; ``stored`` where they have that already."""
+def own_weights(subject: Subject, spec: LayerSpec) -> Reals:
+    """The weights as these bits hold them at best, with a step for each output channel that makes its squared error least.
+
+    What is lost beyond that is the range: steps widened by other channels, and weights cut off.
+    """
     rule = subject.target.weight_rule(spec.op, **spec.facts)
-    if rule.per_channel:
-        return stored
     values = spec.weights()
-    # A step for the whole tensor is no finer than the channel's own, so that the two differ by the range alone.
-    alone = replace(rule, per_channel=True)
-    format = subject.schemes.weight.choose(TensorStats.of(values, 0), alone, values=values, axis=0)
-    whole = float(np.max(subject.formats.weights[spec.name].scale))
-    format = replace(format, scale=np.minimum(np.asarray(format.scale), whole))
-    return np.asarray(format.dequantize(format.quantize(values, rule.rounding)))
+    best = Mse().choose(TensorStats.of(values, 0), replace(rule, per_channel=True), values=values, axis=0)
+    return np.asarray(best.dequantize(best.quantize(values, rule.rounding)))
 
 
 def blown_up(subject: Subject) -> dict[str, Mapping[str, Any]]:

@@ -35,7 +35,7 @@ MATERIAL_DB = 0.3
 OTHER_RULES_DB = 3.0
 """Other rules of the target are put first only if they bring so much more than what stays inside them."""
 MOST_FINDINGS = 6
-LEAST_SECONDS = 10.0
+LEAST_SECONDS = 2.0
 """What a repair may take at least; at most a third of the time that is left."""
 
 

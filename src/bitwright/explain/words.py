@@ -18,6 +18,11 @@ from bitwright.explain.split import Splitter, blown_up, channel_tops, chosen
 from bitwright.number.format import Format
 from bitwright.targets.rules import METHOD_MEANING
 
+CUT_OFF = 0.01
+"""Share of a layer's weights beyond their range that is worth a sentence."""
+OUTLIER = 8.0
+"""A channel of activations that reaches so many times further than the median one is named."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
@@ -87,6 +92,19 @@ class Witness:
         size = step(self._formats.weights[spec.name])
         bits = self._formats.weights[spec.name].bits
         kept = max(0.0, float(np.log2(max(median / size, 1e-9))) + 1)
+        format = self._formats.weights[spec.name]
+        low, high = (format.along(v, spec.weights().ndim) for v in format.real_range)
+        beyond = float(((spec.weights() < low - size / 2) | (spec.weights() > high + size / 2)).mean())
+        if beyond >= CUT_OFF and format.axis is None:
+            reaching = float(np.max(np.abs(format.real_range)))
+            return Evidence(
+                text=(
+                    f"{percent(beyond)} of the weights of {layer(sums)} lie beyond the range of {short(format)} "
+                    f"({reaching:.3g}; the largest is {tops[worst]:.3g}, in channel {worst})"
+                ),
+                numbers={"overflow": beyond, "reach": reaching, "largest_weight": float(tops[worst]), "bits": bits},
+                channel=worst,
+            )
         text = (
             f"channel {worst} of {layer(sums)} has weights up to {tops[worst]:.3g}, {tops[worst] / max(median, 1e-30):.3g} "
             f"times the median channel's {median:.3g}, and the one step of {size:.3g} for all {len(tops)} channels leaves "
@@ -160,12 +178,19 @@ class Witness:
         share = sums.vanished / max(1, sums.count)
         size = step(format)
         rms = float(np.sqrt(sums.signal / max(1, sums.count)))
+        numbers: dict[str, Any] = {"underflow": share, "step": size, "rms": rms, "rms_in_steps": rms / size}
+        outlier, channel, found = "", None, sums.stretching
+        if found is not None and found[1] >= OUTLIER:
+            channel, ratio = found
+            outlier = f", because channel {channel} reaches {ratio:.3g} times as far as the median one"
+            numbers |= {"channel_ratio": ratio}
         return Evidence(
             text=(
                 f"{what(sums)} is rounded to steps of {size:.3g} ({short(format)}), {rms / size:.3g} of which make its "
-                f"usual size; {percent(share)} of its values become zero"
+                f"usual size; {percent(share)} of its values become zero{outlier}"
             ),
-            numbers={"underflow": share, "step": size, "rms": rms, "rms_in_steps": rms / size},
+            numbers=numbers,
+            channel=channel,
         )
 
     def _shared(self, sums: Sums) -> Evidence:
@@ -197,6 +222,14 @@ class Witness:
         tensor = sums.piece.tensor
         root = self._formats.group.get(tensor, tensor)
         notes = [n for n in self._formats.notes if n.split(":", 1)[0] in (tensor, root)]
+        name = sums.piece.name
+        raised = [n for n in self._formats.notes if n.startswith(f"{name}: weight step")]
+        if raised:
+            size = step(self._formats.weights[name])
+            return Evidence(
+                text=f"in {layer(sums)}, {printable(raised[-1].split(':', 1)[1].strip(), 240)}",
+                numbers={"weight_step": size},
+            )
         lost = float(np.log2(step(self._format(sums)) / step(self._own(tensor))))
         why = f": {printable(notes[-1].split(':', 1)[1].strip(), 200)}" if notes else ""
         return Evidence(
