@@ -16,6 +16,8 @@ need qemu-system-riscv32 qemu-system-misc
 # ... and for computers with Arm processors.
 need aarch64-linux-gnu-gcc "gcc-aarch64-linux-gnu libc6-dev-arm64-cross"
 need qemu-aarch64 qemu-user
+# The app and reports are looked at in a real browser; the fonts have the signs of foreign names.
+need chromium "chromium fonts-dejavu-core fonts-noto-color-emoji"
 [ -n "$missing" ] || exit 0
 
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null 2>&1; then
