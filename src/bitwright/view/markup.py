@@ -23,7 +23,7 @@ SHAPES = {"circle", "path", "rect"}
 
 NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9:-]*")
 ADDRESSES = {"href", "src", "action", "formaction", "xlink:href"}
-ADDRESS = re.compile(r"(?:[#?/.]|data:image/png;base64,|[\w%-]+(?:[/?#.]|$))")
+ADDRESS = re.compile(r"(?:[#?.]|/(?![/\\])|data:image/png;base64,|[\w%-]+(?:[/?#.]|$))")
 RIGHT_TO_LEFT = {"R", "AL", "AN"}
 
 
