@@ -21,6 +21,7 @@ from bitwright.validating import validate
 
 if TYPE_CHECKING:
     from bitwright.calibrate.assign import Formats
+    from bitwright.calibrate.placing import Placed
     from bitwright.calibrate.spec import NetworkSpec
     from bitwright.calibrate.statistics import Statistics
     from bitwright.choosing import Trial
@@ -99,8 +100,9 @@ class Calibration(Shown):
 @with_notebook_bar("Calibrating")
 def calibrate(
     model: Any,
-    data: Any,
+    data: Any = None,
     *,
+    numbers: PathLike | None = None,
     samples: int | None = None,
     seed: int | None = None,
     skip_bad: bool = False,
@@ -112,7 +114,9 @@ def calibrate(
 
     Args:
         model: What :func:`load` takes or gives.
-        data: Samples; labels are not needed.
+        data: Samples; labels are not needed.  May be left out with ``numbers`` that tell all tensors.
+        numbers: A file of another tool with formats or ranges (:mod:`bitwright.calibrate.foreign` lists the kinds), which
+            come before what the samples show.
         samples: Use so many, spread evenly over the source.
         seed: Draw them at random instead, the same ones for the same seed.
         skip_bad: Leave out samples that cannot be read instead of stopping at the first.
@@ -127,6 +131,11 @@ def calibrate(
     from bitwright.calibrate.observe import observe
 
     loaded = load(model)
+    placed = None if numbers is None else placed_numbers(loaded, numbers)
+    if data is None:
+        if placed is None:
+            raise CalibrationError("Calibrating needs data, or a file of another tool's numbers.")
+        return told(loaded, placed)
     source = open_samples(loaded.network, loaded.contract, data, samples=samples, seed=seed, skip_bad=skip_bad)
 
     def report(done: int, total: int | None) -> None:
@@ -143,7 +152,37 @@ def calibrate(
     notes = (*loaded.notes, *source.notes)
     if statistics.partial:
         notes = (*notes, f"Interrupted: only the first {statistics.samples} samples were used.")
+    if placed is not None:
+        statistics, notes = replace(statistics, placed=placed), (*notes, *placed.notes)
     return Calibration(loaded, statistics, notes)
+
+
+def placed_numbers(model: Model, path: PathLike) -> Placed:
+    """The numbers of another tool's file on the tensors of a network."""
+    from bitwright.calibrate.foreign import read_numbers
+    from bitwright.calibrate.placing import place
+
+    return place(read_numbers(Path(path)), model.network)
+
+
+def told(model: Model, placed: Placed) -> Calibration:
+    """A calibration of nothing but another tool's numbers."""
+    from bitwright.calibrate.constants import constant_statistics
+    from bitwright.calibrate.placing import spread_ranges
+    from bitwright.calibrate.statistics import Statistics
+    from bitwright.calibrate.tensor_stats import TensorStats
+
+    net = model.network
+    ranges = spread_ranges(net, placed)
+    constants = constant_statistics(net)
+    statistics = Statistics(
+        net.fingerprint,
+        activations={tensor: TensorStats.of([low, high]) for tensor, (low, high) in ranges.items()},
+        weights=constants["weights"],
+        biases=constants["biases"],
+        placed=placed,
+    )
+    return Calibration(model, statistics, (*model.notes, *placed.notes))
 
 
 def target_of(target: str | PathLike | Target) -> Target:
@@ -228,6 +267,11 @@ def quantize(
     found: Mended | None = None
     if mend is None:
         assigned = assign(spec, collected.statistics, chosen, schemes.made, given=given)
+        if collected.statistics.placed is not None:
+            from bitwright.calibrate.placing import given_formats
+
+            known = given_formats(spec, chosen, collected.statistics.placed)
+            assigned = settle(spec, known.on(assigned), chosen, schemes.made, given)
         program = lower(loaded.network, spec, assigned, chosen, strict=strict)
     else:
         source = data if data is not None else None if collected is calibration else calibration

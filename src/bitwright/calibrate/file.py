@@ -17,7 +17,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,10 @@ from bitwright.calibrate.bins import BINS
 from bitwright.calibrate.statistics import Statistics
 from bitwright.calibrate.tensor_stats import TensorStats
 from bitwright.errors import BadModelFile, CalibrationError, printable
+from bitwright.number.format import Format
+
+if TYPE_CHECKING:
+    from bitwright.calibrate.placing import Placed
 
 FORMAT = "bitwright calibration"
 JSON, ARRAYS = "statistics.json", "arrays.safetensors"
@@ -69,6 +73,8 @@ def statistics_bytes(statistics: Statistics) -> bytes:
         "samples": statistics.samples,
         "partial": statistics.partial,
     }
+    if statistics.placed is not None:
+        document["numbers"] = _numbers(statistics.placed)
     for kind in KINDS:
         document[kind] = [
             _described(name, stats, f"{kind}.{i}", arrays)
@@ -81,6 +87,35 @@ def statistics_bytes(statistics: Statistics) -> bytes:
             info.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(info, data)
     return stream.getvalue()
+
+
+def _numbers(placed: Placed) -> dict[str, Any]:
+    from bitwright.calibrate.given import format_text
+
+    activations = sorted(placed.activations.items())
+    return {
+        "kind": placed.kind,
+        "formats": {t: format_text(e) for t, e in activations if isinstance(e, Format)},
+        "ranges": {t: list(e) for t, e in activations if not isinstance(e, Format)},
+        "weights": {layer: format_text(f) for layer, f in sorted(placed.weights.items())},
+        "unused": list(placed.unused),
+    }
+
+
+def _placed(document: Any) -> Placed | None:
+    from bitwright.calibrate.given import parse_format
+    from bitwright.calibrate.placing import Placed
+
+    if document is None:
+        return None
+    activations: dict[str, Any] = {_text(t): parse_format(_text(f)) for t, f in document["formats"].items()}
+    for tensor, ends in document["ranges"].items():
+        low, high = (float(v) for v in ends)
+        _check(math.isfinite(low) and math.isfinite(high) and low <= high, "range")
+        activations[_text(tensor)] = (low, high)
+    weights = {_text(layer): parse_format(_text(f)) for layer, f in document["weights"].items()}
+    unused = tuple(_text(name) for name in document["unused"])
+    return Placed(kind=_text(document["kind"]), activations=activations, weights=weights, unused=unused)
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -215,6 +250,7 @@ def _statistics(document: dict[str, Any], arrays: Mapping[str, NDArray[Any]]) ->
         _count(document["samples"]),
         **parts,
         partial=document["partial"],
+        placed=_placed(document.get("numbers")),
     )
 
 

@@ -11,10 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from bitwright.calibrate.tensor_stats import TensorStats
-from bitwright.errors import StaleCalibration, printable
+from bitwright.errors import CalibrationError, StaleCalibration, printable
+
+if TYPE_CHECKING:
+    from bitwright.calibrate.placing import Placed
 
 __all__ = ["Statistics", "TensorStats"]
 
@@ -39,6 +42,7 @@ class Statistics:
         weights: By the name of the initializer.
         biases: By the name of the initializer.
         partial: True if the run that made it was stopped before its source ended.
+        placed: Formats and ranges of another tool, which come before what was observed; None if there are none.
     """
 
     VERSION: ClassVar[int] = 1
@@ -50,6 +54,7 @@ class Statistics:
     weights: Mapping[str, TensorStats] = field(default_factory=dict)
     biases: Mapping[str, TensorStats] = field(default_factory=dict)
     partial: bool = False
+    placed: Placed | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "data", tuple(sorted(set(self.data))))
@@ -84,6 +89,11 @@ class Statistics:
             return NotImplemented
         if self.network and other.network:
             other.check(network=self.network)
+        if self.placed is not None and other.placed is not None and self.placed != other.placed:
+            raise CalibrationError(
+                "These calibrations hold numbers from two different files of other tools, which cannot be added. Use one of "
+                "them."
+            )
         return Statistics(
             self.network or other.network,
             self.data + other.data,
@@ -92,6 +102,7 @@ class Statistics:
             {**self.weights, **other.weights},
             {**self.biases, **other.biases},
             self.partial or other.partial,
+            self.placed if self.placed is not None else other.placed,
         )
 
     def __radd__(self, other: object) -> Statistics:

@@ -28,6 +28,14 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Add up .bwcal files of this model instead of reading data; give it once per file.",
 )
+@click.option(
+    "--from",
+    "numbers",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Take formats and ranges from another tool's file, with --data for tensors that it leaves out: TensorRT cache, ncnn "
+    "table, Vitis AI quant_info.json, NNoM weights.h, AIMET encodings, ONNX Runtime calibration.json.",
+)
 @click.option("--table", "as_table", is_flag=True, help="Print a row for every weight, bias and activation.")
 @options.network
 @click.option("--quiet", is_flag=True, help="No progress.")
@@ -41,6 +49,7 @@ def calibrate(
     skip_bad: bool,
     output: Path | None,
     parts: tuple[Path, ...],
+    numbers: Path | None,
     as_table: bool,
     input_spec: Path | None,
     shapes: tuple[str, ...],
@@ -53,21 +62,34 @@ def calibrate(
     """
     from bitwright.api import load
 
-    if (data is None) == (not parts):
-        raise click.UsageError("give either --data D to read samples, or --merge FILE to add up calibrations.")
+    if bool(parts) == (data is not None or numbers is not None):
+        raise click.UsageError(
+            "give --data D to read samples, --from FILE for another tool's numbers (or both), or --merge FILE to add up "
+            "calibrations."
+        )
     output = output or options.beside(model, ".bwcal")
     options.check_output(output)
     loaded = load(model, input_spec=input_spec, shapes=options.parse_shapes(shapes))
     start = time.monotonic()
     if parts:
         result = merged(loaded, parts)
+    elif data is None:
+        from bitwright.api import calibrate as run
+
+        result = run(loaded, numbers=numbers)
     else:
-        assert data is not None
         checkpoint = output.with_name(f"{output.name}.part")
         if checkpoint.exists() and not quiet:
             screen.remark((f"going on from {screen.safe(checkpoint)}, if it is of the same run", "dim"))
         result = observed(
-            loaded, data, samples=samples, seed=seed, skip_bad=skip_bad, checkpoint=checkpoint, quiet=quiet
+            loaded,
+            data,
+            numbers=numbers,
+            samples=samples,
+            seed=seed,
+            skip_bad=skip_bad,
+            checkpoint=checkpoint,
+            quiet=quiet,
         )
     partial = result.statistics.partial and not parts
     kept = output
@@ -101,6 +123,7 @@ def observed(
     model: Model,
     data: str,
     *,
+    numbers: Path | None = None,
     samples: int | None,
     seed: int | None,
     skip_bad: bool,
@@ -112,7 +135,10 @@ def observed(
 
     unit = "samples" if model.contract.layout == "raw" else "images"
     with screen.progress("Calibrating", unit, quiet=quiet) as progress:
-        return run(model, data, samples=samples, seed=seed, skip_bad=skip_bad, checkpoint=checkpoint, progress=progress)
+        return run(
+            model, data, numbers=numbers, samples=samples, seed=seed, skip_bad=skip_bad, checkpoint=checkpoint,
+            progress=progress,
+        )  # fmt: skip
 
 
 def merged(model: Model, parts: tuple[Path, ...]) -> Calibration:

@@ -1,4 +1,4 @@
-"""``ncnn``: the calibration table that ``ncnn2int8`` takes, with the 6-bit rule of 3×3 convolutions."""
+"""``ncnn``: an int8 model as ``.param`` and ``.bin``, and the calibration table, with the 6-bit rule of 3×3 convolutions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.errors import ExportError, printable
+from bitwright.calibrate.foreign import read_table
+from bitwright.errors import ExportError, Mismatch, printable
 from bitwright.export.demands import demand_symmetric
 from bitwright.export.exporter import Exporter
 from bitwright.export.qdq import contract_of, layer_specs, weight_format
@@ -23,22 +24,29 @@ if TYPE_CHECKING:
     from bitwright.quantized import Quantized
 
 WINOGRAD_LARGEST = 31
+NOT_EXACT = (
+    "ncnn rounds only the inputs of convolutions and dense layers to integers; between these, and in all other layers, it "
+    "computes in float, so single outputs differ from the program's integers (--verify counts them)."
+)
 
 
-def export_ncnn(q: Quantized, path: str | os.PathLike[str]) -> ExportReport:
-    """Write a table with a line of weight scales and a line with the input scale for each convolution and dense layer.
+def export_ncnn(q: Quantized, path: str | os.PathLike[str], *, table_only: bool = False) -> ExportReport:
+    """Write ``PATH.param`` and ``PATH.bin``, a model with int8 convolutions and dense layers, and the table ``PATH.table``.
 
     A scale is what a number is multiplied with: 127/absmax, and 31/absmax for the weights of 3×3 convolutions of stride
-    1, which ncnn computes by Winograd's transform.  Lines are named after the nodes of the network, as ``onnx2ncnn``
-    names its layers.
+    1, which ncnn computes by Winograd's transform.  Lines of the table are named after the nodes of the network, as
+    ``onnx2ncnn`` names its layers.
 
     Args:
         q: Quantized for target ``ncnn``.
-        path: The table; ``ncnn2int8 IN.param IN.bin OUT.param OUT.bin TABLE`` takes it.
+        path: The ``.param`` file; the others are named after it.  With ``table_only``, the table.
+        table_only: Write the table alone, for ``ncnn2int8 IN.param IN.bin OUT.param OUT.bin TABLE``.
 
     Raises:
-        ExportError: if a format is none that ncnn has.
+        ExportError: if a format is none that ncnn has, or a layer has no form there.
     """
+    from bitwright.export.ncnn_graph import build
+
     formats = demand_symmetric(q, "ncnn", "ncnn")
     rows, left_out = table_rows(q, formats)
     if not rows:
@@ -48,16 +56,34 @@ def export_ncnn(q: Quantized, path: str | os.PathLike[str]) -> ExportReport:
         )
     lines = [f"{name}_param_0 {numbers(scales)}" for name, scales, _ in rows]
     lines += [f"{name} {numbers(np.atleast_1d(scale))}" for name, _, scale in rows]
-    notes = ["pnnx gives layers other names than the ONNX nodes': rename the lines, or convert with onnx2ncnn."]
+    table = ("\n".join(lines) + "\n").encode("utf-8")
+    notes = []
+    base = Path(path)
+    if table_only:
+        notes.append("pnnx gives layers other names than the ONNX nodes': rename the lines, or convert with onnx2ncnn.")
+        files: tuple[Path, ...] = (write_bytes(base, table),)
+    else:
+        graph = build(q)
+        notes.append(NOT_EXACT)
+        files = (
+            write_bytes(base, graph.param().encode("utf-8")),
+            write_bytes(base.with_suffix(".bin"), b"".join(graph.chunks)),
+            write_bytes(base.with_suffix(".table"), table),
+        )
     if left_out:
         shown = ", ".join(f"'{printable(name, 40)}'" for name in left_out[:3])
         notes.append(f"{len(left_out)} layers have no int8 form in ncnn and are not in the table: {shown}.")
+    blobs: dict[str, str] = {} if table_only else dict(graph.names)
     return ExportReport(
         format="ncnn",
-        files=(write_bytes(Path(path), ("\n".join(lines) + "\n").encode("utf-8")),),
-        promise="tables",
+        files=files,
+        promise="close",
         notes=tuple(notes),
-        facts={"layers": len(rows)},
+        facts={
+            "layers": len(rows),
+            "table_only": table_only,
+            "blobs": {t: blobs[t] for t in (*q.input_tensors, *q.output_tensors) if t in blobs},
+        },
     )
 
 
@@ -110,20 +136,33 @@ def weight_scales(q: Quantized, spec: LayerSpec, form: Contract, stored: Format)
     return np.asarray(scales, np.float64)
 
 
-def read_table(text: str) -> dict[str, list[float]]:
-    """Line name → scales, from an ncnn table; lines that start with ``#`` are switched off."""
-    found = {}
-    for line in text.splitlines():
-        if line.strip() and not line.startswith("#"):
-            name, *values = line.split()
-            found[name] = [float(v) for v in values]
-    return found
-
-
 def read_ncnn(q: Quantized, report: ExportReport, codes: Codes | None) -> Reading:
+    """Run the model in ncnn and compare every output; compare every scale of the table with the program's formats.
+
+    Raises:
+        ToolMissing: if ncnn is not installed.
+        Mismatch: if the table holds other scales.
+    """
+    from bitwright.export.ncnn_run import run_ncnn
+
+    table = read_scales(q, report.files[-1].read_text("utf-8"))
+    if report.facts["table_only"]:
+        return Reading(**{**table.__dict__, "notes": (*table.notes, "ncnn itself was not run.")})
+    if table.differing:
+        raise Mismatch(
+            f"{table.differing} scales of {printable(report.files[-1])} are not the program's. This is a bug in bitwright: "
+            "please report it."
+        )
+    assert codes is not None  # this format runs
+    found = run_ncnn(q, report, codes)
+    return Reading(
+        **{**found.__dict__, "notes": (*found.notes, f"{table.compared} scales of the table read back, 0 differ.")}
+    )
+
+
+def read_scales(q: Quantized, text: str) -> Reading:
     """Compare every scale with the program's formats, and re-quantize the float weights as ``ncnn2int8`` does."""
-    assert codes is None  # a table does not run
-    table = read_table(report.files[0].read_text("utf-8"))
+    table = read_table(text)
     compared = differing = weights = moved = 0
     forms = contract_of(q)
     for spec in layer_specs(q):
@@ -146,10 +185,7 @@ def read_ncnn(q: Quantized, report: ExportReport, codes: Codes | None) -> Readin
         compared=compared,
         differing=differing,
         result="\n".join(f"{name} {values}" for name, values in table.items()).encode("utf-8"),
-        notes=(
-            f"ncnn2int8 would round {moved} of {weights} weights to other integers than the program's.",
-            "ncnn itself was not run.",
-        ),
+        notes=(f"ncnn2int8 would round {moved} of {weights} weights to other integers than the program's.",),
     )
 
 
@@ -159,11 +195,11 @@ def _source(q: Quantized, layer: str) -> str:
 
 EXPORTER = Exporter(
     name="ncnn",
-    summary="The calibration table that ncnn2int8 takes.",
-    promise="tables",
+    summary="An int8 model for ncnn (.param, .bin) and its calibration table.",
+    promise="close",
     path="file",
-    suffix=".table",
+    suffix=".param",
     write=export_ncnn,
     read=read_ncnn,
-    runs=False,
+    runs=True,
 )

@@ -7,7 +7,6 @@ Names and meaning of the macros: majianjia/nnom ``scripts/nnom.py`` (``generate_
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from bitwright.calibrate.foreign import read_header
 from bitwright.errors import ExportError, printable
 from bitwright.export.demands import demand_powers
 from bitwright.export.exporter import Exporter
@@ -251,18 +251,6 @@ class _Header:
 
 
 # ---------------------------------------------------------------- reading back
-
-MACRO = re.compile(r"^#define +(\w+) +[{(]([^})]*)[})]$")
-
-
-def read_header(text: str) -> dict[str, list[int]]:
-    """Macro → its numbers."""
-    found = {}
-    for line in text.splitlines():
-        match = MACRO.match(line)
-        if match:
-            found[match[1]] = [int(v) for v in match[2].split(",")]
-    return found
 
 
 def deinterleaved(values: Iterable[int], rows: int, columns: int) -> NDArray[np.int64]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bitwright.calibrate.foreign import HEADER
 from bitwright.errors import ExportError, Mismatch, printable
 from bitwright.export.demands import demand_symmetric
 from bitwright.export.exporter import Exporter
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from bitwright.export.running import Codes
     from bitwright.number.format import Format
     from bitwright.quantized import Quantized
-
-HEADER = re.compile(r"TRT-\d+-\w+")
 
 
 def export_tensorrt(
@@ -73,25 +71,12 @@ def read_cache(text: str) -> dict[str, float]:
     Raises:
         ExportError: if a line is of another form.
     """
-    first, *lines = text.splitlines()
-    if not HEADER.fullmatch(first.strip()):
-        raise ExportError(
-            f"A TensorRT cache starts with a line like TRT-8203-EntropyCalibration2, not '{printable(first)}'."
-        )
-    found = {}
-    for line in lines:
-        if not line.strip():
-            continue
-        name, colon, digits = line.rpartition(":")
-        try:
-            (found[name],) = struct.unpack(">f", bytes.fromhex(digits.strip()))
-        except (ValueError, struct.error) as error:
-            raise ExportError(
-                f"'{printable(line)}' is no line of a TensorRT cache: 8 hex digits are wanted."
-            ) from error
-        if not colon:
-            raise ExportError(f"'{printable(line)}' is no line of a TensorRT cache.")
-    return found
+    from bitwright.calibrate.foreign import read_cache as read
+
+    try:
+        return read(text)
+    except ValueError as error:
+        raise ExportError(f"{printable(error, 300)[:1].upper()}{printable(error, 300)[1:]}.") from error
 
 
 def read_tensorrt(q: Quantized, report: ExportReport, codes: Codes | None) -> Reading:
