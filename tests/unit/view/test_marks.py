@@ -74,7 +74,9 @@ def test_all_strips_are_on_one_axis(several: list[TensorSeen]) -> None:
         assert f'width="{strip_width(axis)}"' in drawing
         columns = axis.columns * CELL
         for kind, x, y, w, h in boxes(drawing):
-            assert x >= 0 and y >= 0 and y + h <= 14
+            assert x >= 0
+            assert y >= 0
+            assert y + h <= 14
             at_zeros = x >= columns
             assert x + w <= columns + GAP + CELL
             assert not at_zeros or x == columns + GAP, "nothing stands between the columns and the zeros"
@@ -117,7 +119,9 @@ def test_the_lane_is_what_the_format_holds() -> None:
     assert lane(one, Axis(4, -8)) == (3, 9)
     assert lane(one, Axis(-6, -9)) is None
     drawing = bars(one, Axis(4, -8))
-    assert 'data-top="1"' in drawing and 'data-bottom="-5"' in drawing and 'data-axis-top="4"' in drawing
+    assert 'data-top="1"' in drawing
+    assert 'data-bottom="-5"' in drawing
+    assert 'data-axis-top="4"' in drawing
 
 
 @pytest.mark.parametrize("signed", [True, False])
@@ -155,7 +159,8 @@ def test_statistics_give_the_same_columns_as_values() -> None:
     values[::7] = 0
     format = Format.power_of_two(8, -6)
     a, b = bits_of_stats(TensorStats.of(values), format), bits_of_values(values, format)
-    assert a is not None and b is not None
+    assert a is not None
+    assert b is not None
     assert (a.top, a.totals, a.zeros) == (b.top, b.totals, b.zeros)
     assert sum(a.over) == pytest.approx(sum(b.over), abs=0.01 * 4000)
     assert bits_of_stats(TensorStats(), format) is None
@@ -263,7 +268,8 @@ def test_memory_maps_stay_in_their_frame() -> None:
         drawing = charts.memory_map(memory)
         width = float(re.findall(r'viewBox="0 0 ([\d.]+)', drawing)[0])
         for x, w in re.findall(r'<rect x="([\d.-]+)" y="[\d.-]+" width="([\d.]+)"', drawing):
-            assert float(x) >= -0.01 and float(x) + float(w) <= width + 0.01
+            assert float(x) >= -0.01
+            assert float(x) + float(w) <= width + 0.01
         assert "0x00000000" in drawing
 
 
@@ -278,15 +284,16 @@ def test_cycles_lanes_and_profile() -> None:
     assert drawing is not None
     assert "l3 −9.0 dB" in drawing
     assert charts.profile(points[:1], "what") is None
-    assert charts.cycles([]) is None and charts.lanes([]) is None
+    assert charts.cycles([]) is None
+    assert charts.lanes([]) is None
 
 
 def test_formats_are_written_as_people_do() -> None:
-    assert "int8·" in type_text(type_seen(Format.power_of_two(8, -5))) and "<sup>−5</sup>" in type_text(
-        type_seen(Format.power_of_two(8, -5))
-    )
+    assert "int8·" in type_text(type_seen(Format.power_of_two(8, -5)))
+    assert "<sup>−5</sup>" in type_text(type_seen(Format.power_of_two(8, -5)))
     shifted = type_text(type_seen(Format(8, True, np.asarray(0.0123456), np.asarray(-7))))
-    assert "0.0123" in shifted and "zero point −7" in shifted
+    assert "0.0123" in shifted
+    assert "zero point −7" in shifted
     assert "per channel" in type_text(type_seen(Format(8, True, np.array([0.5, 0.25]), axis=0)))
 
 
@@ -295,7 +302,8 @@ def test_drawings_are_legible_without_a_stylesheet() -> None:
     one = TensorSeen(name="t", layer="", kind="Weights", type=kind, bits=BitsSeen(top=0, inside=(4, 2), zeros=1))
     drawing = strip(one, Axis(2, -8))
     assert all(" fill=" in piece for piece in re.findall(r"<(?:path|rect)[^>]*>", drawing))
-    assert 'role="img"' in drawing and "aria-label" in drawing
+    assert 'role="img"' in drawing
+    assert "aria-label" in drawing
     assert "=0" in axis_marks(Axis(2, -8))
     assert "<caption>" in tensor_table([one], Axis(2, -8), caption="x")
 
@@ -303,7 +311,8 @@ def test_drawings_are_legible_without_a_stylesheet() -> None:
 def test_every_color_is_in_the_stylesheet_in_light_and_dark() -> None:
     rules = color_rules()
     for name, color in tokens().items():
-        assert f"--bw-{name}:{color.light};" in rules and f"--bw-{name}:{color.dark};" in rules
+        assert f"--bw-{name}:{color.light};" in rules
+        assert f"--bw-{name}:{color.dark};" in rules
         assert light(name) == color.light
 
 

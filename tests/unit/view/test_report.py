@@ -97,7 +97,9 @@ def test_nothing_is_loaded_from_anywhere(made: Report) -> None:
             value = node.attrib.get(name)
             assert value is None or value.startswith(("#", "data:image/png;base64,")), (node.tag, name, value)
     style = found.find(".//style").text
-    assert "url(" not in style and "@import" not in style and "@font-face" not in style
+    assert "url(" not in style
+    assert "@import" not in style
+    assert "@font-face" not in style
     script = next(node.text for node in found.iter("script") if "type" not in node.attrib)
     for word in ("fetch", "XMLHttpRequest", "import(", "localStorage", "innerHTML", "eval", "document.cookie"):
         assert word not in script
@@ -197,7 +199,9 @@ def test_the_page_is_what_the_network_says_of_itself(fpga: Quantized, made: Repo
     for box in page.network.boxes:
         if box.state == "integer":
             assert box.name in page.optimized.boxes[box.layer].sources
-    assert page.folds and page.verdict and page.figures[0].name == "top1"
+    assert page.folds
+    assert page.verdict
+    assert page.figures[0].name == "top1"
     assert [t.label for t in page.tiles][-1] == "Bit-exact"
 
 
@@ -239,7 +243,7 @@ def test_an_explanation_and_a_cost_are_shown(fpga: Quantized) -> None:
         assert words in found.html
     shown = explained._repr_html_()
     assert "It was folded." in shown
-    assert list(explained.to_pandas()["layer"])[0] == "stem_conv"
+    assert next(iter(explained.to_pandas()["layer"])) == "stem_conv"
 
 
 def test_without_explanation_the_fold_is_among_the_findings(made: Report) -> None:
@@ -278,11 +282,13 @@ def test_reports_compare_as_their_networks_do(fpga: Quantized, mcu: Quantized, t
     mcu.save(tmp_path / "b.bw")
     found = compare_files(tmp_path / "a.html", tmp_path / "b.html")
     wanted = bw.compare(fpga, mcu)
-    assert found.a == wanted.a and found.b == wanted.b
+    assert found.a == wanted.a
+    assert found.b == wanted.b
     assert {p.a.tensor: p.gain_db for p in found.tensors} == {p.a.tensor: p.gain_db for p in wanted.tensors}
     assert compare_files(tmp_path / "a.html", tmp_path / "b.bw").tensors == found.tensors
     both = report(fpga, compare=tmp_path / "b.html")
-    assert "int8 per channel" in both.html and 'id="comparison"' in both.html
+    assert "int8 per channel" in both.html
+    assert 'id="comparison"' in both.html
     assert tree(both.html) is not None
     assert pairs_seen(page_of(fpga), page_of(fpga)).rows[0].gain_db == 0
 
@@ -301,10 +307,13 @@ def test_the_gate() -> None:
     def kept(name: str, limit: float, *, least: bool = True) -> bool:
         return judge(found, [Threshold(figure=name, limit=limit, least=least)])[0].kept
 
-    assert kept("top1", 0.7) and not kept("top1", 0.71)
+    assert kept("top1", 0.7)
+    assert not kept("top1", 0.71)
     assert kept("sqnr", 99.0), "nothing is lost at all"
-    assert kept("drop", 5.1, least=False) and not kept("drop", 4.9, least=False)
-    assert kept("integers", 0.5) and not kept("integers", 0.6)
+    assert kept("drop", 5.1, least=False)
+    assert not kept("drop", 4.9, least=False)
+    assert kept("integers", 0.5)
+    assert not kept("integers", 0.6)
     with pytest.raises(NoData, match="top5"):
         kept("top5", 0.1)
     with pytest.raises(NoData, match="no metric"):
@@ -321,7 +330,8 @@ def test_the_summary_for_a_pull_request(made: Report, hostile: Report) -> None:
     assert "What stands out" in text
     nasty = hostile.markdown()
     assert "<img" not in nasty.replace("\\<img", "")
-    assert "http://" not in nasty and "\n\n@" not in nasty
+    assert "http://" not in nasty
+    assert "\n\n@" not in nasty
     assert plain("a|b\n`c`<d>@e") == "a\\|b\\\\n\\`c\\`\\<d\\>\\@e"
 
 
