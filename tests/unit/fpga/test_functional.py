@@ -1,0 +1,161 @@
+"""The compiler and the functional model: every tensor equal to the reference, on every configuration."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fpga_programs
+import zoo
+import zoo_programs
+from bitwright.boards.processor import compare
+from bitwright.errors import DoesNotFit
+from bitwright.export.c.writer import random_samples
+from bitwright.fpga.config import ProcessorConfig, list_configs, load_config
+from bitwright.fpga.image import Image, Segment, compile_program
+from bitwright.fpga.isa import Conv, Load, Vec, disassemble
+from bitwright.fpga.jobs import ConvJob, HostJob, VecJob
+from bitwright.fpga.running import Functional, run_frame
+from bitwright.program.program import Program
+from bitwright.simulate import reference
+
+
+def equal(program: Program, image: Image) -> int:
+    """Run a sample and compare; the number of integers compared."""
+    sample = random_samples(program, 1)[0]
+    machine = Functional(image)
+    outputs = run_frame(image, machine, sample)
+    for name, want in reference.run(program, sample).items():
+        np.testing.assert_array_equal(outputs[name], want)
+    checked, mismatches, first = compare(image, machine, sample)
+    assert not mismatches, first
+    return checked
+
+
+@pytest.mark.parametrize("network", sorted(zoo.ZOO))
+@pytest.mark.parametrize("config", ["sim-tiny", "dlp576", "dlp512"])
+def test_networks(network: str, config: str) -> None:
+    program = zoo_programs.quantized(network, "fpga")
+    image = compile_program(program, load_config(config), keep=True)
+    equal(program, image)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), config=st.sampled_from(list_configs()))
+def test_random_programs(seed: int, config: str) -> None:
+    program = fpga_programs.random_program(seed)
+    try:
+        image = compile_program(program, load_config(config), keep=True)
+    except DoesNotFit:
+        assert config == "up5k"
+        return
+    assert equal(program, image) > 0
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_reused_memory_changes_nothing(seed: int) -> None:
+    program = fpga_programs.random_program(seed)
+    config = load_config("sim-tiny")
+    shared, apart = compile_program(program, config), compile_program(program, config, keep=True)
+    assert shared.size_bytes <= apart.size_bytes
+    sample = random_samples(program, 1)[0]
+    a, b = (run_frame(image, Functional(image), sample) for image in (shared, apart))
+    for name in program.outputs:
+        np.testing.assert_array_equal(a[name], b[name])
+
+
+def test_maxima_are_fused_and_can_be_left_apart() -> None:
+    program = zoo_programs.quantized("fire", "fpga")
+    config = load_config("dlp576")
+    fused = [job for job in compile_program(program, config).graph.jobs if isinstance(job, ConvJob) and job.pool]
+    plain = [j for j in compile_program(program, config, clear=True).graph.jobs if isinstance(j, ConvJob) and j.pool]
+    assert not plain
+    assert all(len(job.steps) == 2 for job in fused)
+
+
+def test_image_holds_what_its_instructions_say() -> None:
+    image = compile_program(zoo_programs.quantized("residual", "fpga"), load_config("sim-tiny"))
+    for part in image.parts:
+        assert isinstance(part, Segment)
+        start = part.address - image.memory_offset
+        code = image.memory[start : start + 64 * len(part.instructions)].tobytes()
+        assert disassemble(code) == list(part.instructions)
+        assert part.instructions[-1].last
+        assert sum(i.last for i in part.instructions) == 1
+
+
+def test_depthwise_runs_where_there_are_multipliers_for_it() -> None:
+    program = zoo_programs.quantized("depthwise_relu6", "fpga")
+    vector = compile_program(program, load_config("sim-tiny")).graph.jobs
+    array = compile_program(program, load_config("ecp5-25f")).graph.jobs
+    assert any(isinstance(job, VecJob) for job in vector)
+    assert not any(isinstance(job, VecJob) for job in array)
+    assert equal(program, compile_program(program, load_config("ecp5-25f"), keep=True)) > 0
+
+
+def test_what_stays_on_the_host_says_why() -> None:
+    jobs = compile_program(zoo_programs.quantized("attention", "fpga"), load_config("dlp576")).graph.jobs
+    reasons = [job.reason for job in jobs if isinstance(job, HostJob)]
+    assert reasons
+    assert all(reasons)
+
+
+def test_every_token_that_is_taken_was_given_before() -> None:
+    for seed in range(20):
+        image = compile_program(fpga_programs.random_program(seed), load_config("sim-tiny"))
+        for part in image.parts:
+            if not isinstance(part, Segment):
+                continue
+            counts = [0] * 16
+            for instruction in part.instructions:
+                for token in range(16):
+                    counts[token] -= instruction.wait >> token & 1
+                    assert counts[token] >= 0, (seed, instruction)
+                    counts[token] += instruction.post >> token & 1
+                    assert counts[token] < 64
+
+
+def test_buffers_are_not_overwritten_while_they_are_read() -> None:
+    """Two tiles are in each buffer: neighbors in program order never share words."""
+    image = compile_program(zoo_programs.quantized("conv_bn_relu", "fpga"), load_config("sim-tiny"))
+    act = image.config.memory.act // 2
+    for part in image.parts:
+        assert isinstance(part, Segment)
+        halves = [i.base // act for i in part.instructions if isinstance(i, Load) and i.dest == 0 and i.width]
+        assert all(a != b for a, b in pairwise(halves))
+
+
+def test_too_small_a_configuration_says_what_is_missing() -> None:
+    program = fpga_programs.random_program(1, steps=1)
+    small = load_config("sim-tiny")
+    with pytest.raises(DoesNotFit, match="external memory"):
+        compile_program(program, _with_memory(small, 1024))
+    with pytest.raises(DoesNotFit, match=r"does not fit the processor: its .* needs .* words") as caught:
+        compile_program(program, _with_act(small, 8))
+    assert caught.value.need_bytes > caught.value.have_bytes
+
+
+def _with_memory(config: ProcessorConfig, size: int) -> ProcessorConfig:
+    return replace(config, bus=replace(config.bus, memory_bytes=size))
+
+
+def _with_act(config: ProcessorConfig, words: int) -> ProcessorConfig:
+    return replace(config, memory=replace(config.memory, act=words))
+
+
+def test_steps_of_the_array_are_the_closed_formula() -> None:
+    image = compile_program(zoo_programs.quantized("conv_bn_relu", "fpga"), load_config("sim-tiny"))
+    config = image.config
+    for part in image.parts:
+        assert isinstance(part, Segment)
+        for i in part.instructions:
+            if isinstance(i, Conv) and i.ocs:
+                assert i.weight + i.ocs * i.kh * i.kw * i.ics <= config.memory.weight
+            if isinstance(i, Vec):
+                assert i.rows + i.kh <= config.memory.rows
