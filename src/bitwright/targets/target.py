@@ -21,6 +21,7 @@ from bitwright.errors import TargetError, UnknownTarget, printable
 from bitwright.number.arithmetic import Arithmetic
 from bitwright.number.format import FormatRule
 from bitwright.targets.check import ROLES, RULE_FORMATS, check_consistent, read_ops, read_rules
+from bitwright.targets.profiles import list_profiles, load_profile
 from bitwright.targets.read import Where, build, check_keys, convert, nearest, partial, plain
 from bitwright.targets.rules import (
     DEFAULT_OP,
@@ -87,6 +88,7 @@ class Target:
         extends: The target that the file starts from; ``""`` for ``base`` itself.
         path: The file, or None if it came out of an artefact.
         arithmetic: The requantizer.
+        profile: Name and version of the rounding rules that it refers to; empty if it says them itself.
         input: Rule for the formats of the network's inputs.
         activation: Rule for the formats of everything between layers, and of the outputs.
         weight: Rule for the formats of weights.
@@ -112,6 +114,7 @@ class Target:
     ops: Mapping[str, OpRule] = field(hash=False)
     rules: tuple[Rule, ...]
     schemes: Schemes
+    profile: str = ""
 
     def op(self, op_type: str, **facts: Unpack[Facts]) -> OpRule:
         """The rule for an operator of ONNX type ``op_type``, of which ``facts`` are known."""
@@ -146,7 +149,8 @@ class Target:
             table |= {name: plain_overrides(getattr(rule, name)) for name in RULE_FORMATS if getattr(rule, name)}
             rules.append(table | plain_overrides(rule.op))
         return {
-            **{name: getattr(self, name) for name in ("name", "title", "summary", "extends", "bias_source")},
+            **{name: getattr(self, name) for name in TEXTS},
+            "bias_source": self.bias_source,
             **{name: plain(getattr(self, name)) for name in ("arithmetic", *ROLES, "schemes")},
             "op": {name: plain(rule) for name, rule in self.ops.items()},
             "rule": rules,
@@ -177,6 +181,19 @@ class Target:
         """
         renamed = {"name": self.name if self.name.endswith("-modified") else f"{self.name}-modified"}
         return Target.from_dict(_merge(self.to_dict(), renamed | dict(changes)), path=f"(changes to {self.name})")
+
+    def with_profile(self, name: str) -> Target:
+        """The same target with other rounding rules.
+
+        Args:
+            name: A profile (``list_profiles``), with or without its version.
+
+        Raises:
+            UnknownTarget: there is no such profile.
+            BadTargetFile: the target's formats cannot be computed by it.
+        """
+        profile = load_profile(name)
+        return self.with_overrides({"name": self.name, "profile": profile.label, **profile.tables})
 
     def __reduce__(self) -> tuple[Callable[..., Target], tuple[dict[str, Any]]]:
         return Target.from_dict, (self.to_dict(),)
@@ -299,7 +316,21 @@ def _resolve(path: Path, chain: tuple[Path, ...]) -> dict[str, Any]:
         found = _find(parent, path.parent)
     except UnknownTarget:
         (where / "extends").fail(f'there is no target "{printable(parent, 60)}"', nearest(parent, (*_sources(), BASE)))
-    return _merge(_resolve(found, (*chain, here)), table)
+    under = _resolve(found, (*chain, here))
+    if "profile" in table:
+        under = _merge(under, _profile(table, where))
+    return _merge(under, table)
+
+
+def _profile(table: dict[str, Any], where: Where) -> Mapping[str, Any]:
+    """The tables of the profile that a file refers to; its name gets the version that was found."""
+    name = convert(table["profile"], str, where / "profile")
+    try:
+        profile = load_profile(str(name))
+    except UnknownTarget:
+        (where / "profile").fail(f'there is no profile "{printable(name, 60)}"', nearest(str(name), list_profiles()))
+    table["profile"] = profile.label
+    return profile.tables
 
 
 def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -317,7 +348,8 @@ def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-TOP = ("name", "title", "summary", "extends", "arithmetic", *ROLES, "bias_source", "op", "rule", "schemes")
+TEXTS = ("name", "title", "summary", "extends", "profile")
+TOP = (*TEXTS, "arithmetic", *ROLES, "bias_source", "op", "rule", "schemes")
 
 
 def _check(table: Mapping[str, Any], where: Where) -> None:
@@ -333,9 +365,9 @@ def _check(table: Mapping[str, Any], where: Where) -> None:
 def _target(table: Mapping[str, Any], where: Where, path: Path | None) -> Target:
     check_keys(table, TOP, where)
     for key in TOP:
-        if key not in table and key not in {"rule", "schemes", "extends"}:
+        if key not in table and key not in {"rule", "schemes", "extends", "profile"}:
             (where / key).fail("this key is missing")
-    texts = {key: convert(table.get(key, ""), str, where / key) for key in ("name", "title", "summary", "extends")}
+    texts = {key: convert(table.get(key, ""), str, where / key) for key in TEXTS}
     if not NAME.fullmatch(str(texts["name"])):
         (where / "name").fail(
             f'"{printable(texts["name"], 40)}" is not a name', "Use lower-case letters, digits, dots and hyphens."
