@@ -42,6 +42,8 @@ STRICT = {"ncnn", "nnom", "tensorrt", "vitis"}
 NNOM_HAS_NOT = {"grouped", "shuffle", "transposed_grouped"}
 # No convolution over two axes and no Gemm: ncnn computes these networks in float.
 NCNN_HAS_NOT = {"attention", "audio", "transposed_grouped"}
+# Layers that ncnn's models have not: every other element, five axes, channels from places.
+NCNN_CANNOT = {"shuffle", "space_depth", "split_slice"}
 # Compiled (and started in interpreters of their own) here; the tests of these back ends run them all.
 COMPILED = {"residual", "fire", "mlp"}
 
@@ -72,6 +74,10 @@ def test_every_exporter_on_every_network(name: str, network: str, tmp_path: Path
         return
     if name == "ncnn" and network in NCNN_HAS_NOT:
         with pytest.raises(ExportError, match="computes all of"):
+            export(q, name, tmp_path / "out")
+        return
+    if name == "ncnn" and network in NCNN_CANNOT:
+        with pytest.raises(ExportError, match="has no form in ncnn"):
             export(q, name, tmp_path / "out")
         return
     done = export(q, name, tmp_path / "out", verify=True, samples=2)
@@ -194,7 +200,8 @@ def test_a_changed_weight_is_a_mismatch(tmp_path: Path, monkeypatch: pytest.Monk
     ],
 )
 def test_a_changed_number_is_seen(name: str, target: str, find: str, put: object, tmp_path: Path) -> None:
-    report = written(name, "mlp" if name != "ncnn" else "conv_bn_relu", target, tmp_path)
+    options = {"table_only": True} if name == "ncnn" else {}
+    report = written(name, "mlp" if name != "ncnn" else "conv_bn_relu", target, tmp_path, **options)
     exporter = find_exporter(name)
     q = quantized("mlp" if name != "ncnn" else "conv_bn_relu", target)
     assert exporter.read(q, report, None).differing == 0
@@ -309,7 +316,7 @@ def test_ncnn_scales_follow_its_rule(tmp_path: Path) -> None:
     """127/absmax per output channel, 31/absmax where Winograd's kernels are used."""
     q = quantized("fire", "ncnn")
     report = written("ncnn", "fire", "ncnn", tmp_path)
-    lines = dict(line.split(" ", 1) for line in report.files[0].read_text("utf-8").splitlines())
+    lines = dict(line.split(" ", 1) for line in report.files[-1].read_text("utf-8").splitlines())
     convolutions = [s for s in q.network.layers() if s.op == "Conv"]
     assert len(lines) == 2 * len(convolutions)
     for layer in convolutions:

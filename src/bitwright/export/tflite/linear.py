@@ -58,7 +58,7 @@ def emit_contract(canvas: Canvas, step: Step, form: Contract) -> None:
     else:
         kernel, axis = weights.transpose(0, 2, 3, 1), 0
     filters = constant_weights(canvas, step, kernel, stored, axis)
-    inputs = [tensor, filters, *constant_bias(canvas, step, form, source.format, stored)]
+    inputs = [tensor, filters, constant_bias(canvas, step, form, source.format, stored)]
     result = [1, *(a.outputs(n) for a, n in zip(both, (*source.shape[2:], 1), strict=False)), outputs]
     fields: dict[str, Any] = {
         "Padding": padding,
@@ -123,16 +123,17 @@ def constant_weights(canvas: Canvas, step: Step, kernel: NDArray[np.int64], stor
     return canvas.graph.constant(f"{step.layer}/weights", kernel.astype(np.int8), found)
 
 
-def constant_bias(canvas: Canvas, step: Step, form: Contract, source: Format, stored: Format) -> list[int]:
-    """The bias in accumulator steps, or nothing."""
-    if form.bias is None:
-        return []
-    codes = canvas.program.tensors[form.bias].astype(np.int64)
+def constant_bias(canvas: Canvas, step: Step, form: Contract, source: Format, stored: Format) -> int:
+    """The bias in accumulator steps; zeros where there is none, because not all kernels take a missing one."""
+    outputs = len(canvas.program.tensors[form.weight])
+    codes = np.zeros(outputs, np.int64)
+    if form.bias is not None:
+        codes = canvas.program.tensors[form.bias].astype(np.int64)
     if (np.abs(codes) >= INT32).any():
         raise refusal(step, "its bias does not fit 32 bits")
     scale = (np.float32(source.scale) * np.asarray(stored.scale, np.float32)).reshape(-1).astype(np.float32)
     found = Quantization(scale=scale, zero_point=np.zeros(scale.shape, np.int64), axis=0)
-    return [canvas.graph.constant(f"{step.layer}/bias", codes.astype(np.int32), found)]
+    return canvas.graph.constant(f"{step.layer}/bias", codes.astype(np.int32), found)
 
 
 def dense(
@@ -143,7 +144,7 @@ def dense(
     order = (0, 1) if len(source.shape) == 2 else (0, 2, 1)
     tensor = canvas.get(source.name, order)
     filters = constant_weights(canvas, step, weights.reshape(len(weights), -1), stored, 0)
-    inputs = [tensor, filters, *constant_bias(canvas, step, form, source.format, stored)]
+    inputs = [tensor, filters, constant_bias(canvas, step, form, source.format, stored)]
     shape = [out.shape[i] for i in order]
     made = canvas.finished(
         "FULLY_CONNECTED", inputs, out, shape, limits, "FullyConnectedOptions", KeepNumDims=len(order) > 2
@@ -187,7 +188,7 @@ def transposed(
     filters = constant_weights(canvas, step, kernel, stored, 0)
     shape = [1, *whole, len(weights)]
     size = canvas.graph.constant("shape", np.asarray(shape, np.int32))
-    inputs = [size, filters, tensor, *constant_bias(canvas, step, form, source.format, stored)]
+    inputs = [size, filters, tensor, constant_bias(canvas, step, form, source.format, stored)]
     strides = {"StrideH": axes[0].spread, "StrideW": axes[1].spread}
     made = canvas.finished(
         "TRANSPOSE_CONV", inputs, out, shape, limits, "TransposeConvOptions", Padding=VALID, **strides
