@@ -181,7 +181,9 @@ def _positions(entry: Any) -> bool:
 
 def _vitis_layers(data: Mapping[str, Any]) -> Numbers:
     """``quantize_info`` of TensorFlow 2: layer → ``{tensor: {"type", "info": {"bit_width", "quantize_pos"}}}``."""
-    formats, weights, inputs = {}, {}, {}
+    formats: dict[str, Format] = {}
+    weights: dict[str, Format] = {}
+    inputs: dict[str, Format] = {}
     for name, parts in data.items():
         layer = str(name).removeprefix("quant_")
         if not isinstance(parts, Mapping):

@@ -79,13 +79,14 @@ def place(numbers: Numbers, net: Network) -> Placed:
                 readers.setdefault(name, layer.inputs[0])
     activations: dict[str, Format | Range] = {}
     weights: dict[str, Format] = {}
+    stated: dict[str, Format | Range] = {**numbers.formats, **numbers.ranges}
     unused = []
     for name, format in numbers.inputs.items():
         if name in readers:
             activations[readers[name]] = format
         else:
             unused.append(name)
-    for name, entry in (*numbers.formats.items(), *numbers.ranges.items()):
+    for name, entry in stated.items():
         if name in tensors:
             activations[tensors[name]] = entry
         else:

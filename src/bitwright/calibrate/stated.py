@@ -143,7 +143,7 @@ def _matched(layer: LayerSpec, weights: Floats, constant: StatedConstant, *, tur
     return _contracted_format(format, step[:, 0] * factor, rows)
 
 
-def _contracted_format(format: Format, scale: NDArray[np.float64], rows: NDArray[np.float64]) -> Format:
+def _contracted_format(format: Format, scale: Floats, rows: Floats) -> Format:
     """Per channel where the steps differ; a zero point is taken into the integers, which then need another bit."""
     same = bool((scale == scale[0]).all())
     reach = int(np.abs(rows).max(initial=0))
@@ -152,8 +152,8 @@ def _contracted_format(format: Format, scale: NDArray[np.float64], rows: NDArray
         bits = max(2, int(np.ceil(np.log2(reach + 1))) + 1, format.bits if format.signed else format.bits + 1)
     narrow = rows.min(initial=0) > -(1 << (bits - 1))
     if same:
-        return Format(bits, True, scale[0], narrow=narrow)
-    return Format(bits, True, scale, axis=0, narrow=narrow)
+        return Format(bits, True, np.asarray(scale[0], np.float64), narrow=narrow)
+    return Format(bits, True, np.asarray(scale, np.float64), axis=0, narrow=narrow)
 
 
 def _bias(net: Network, layer: LayerSpec, stated: Stated) -> StatedConstant | None:

@@ -174,7 +174,7 @@ def _conv(node: ir.Node, write: _Writer) -> tuple[Any, Any]:
 
 def _matmul(node: ir.Node, write: _Writer) -> tuple[Any, Any]:
     a, a_s, az, b, bs, bz, ys, yz = node.inputs[:8]
-    axis = len(b.shape) - 1 if _numbers(bs).size > 1 else None
+    axis = _numbers(b).ndim - 1 if _numbers(bs).size > 1 else None
     write.become(node, "MatMul", [write.real(node, a, a_s, az), write.real(node, b, bs, bz, axis)], ys, yz)
     return ys, yz
 
@@ -224,7 +224,7 @@ def _one(op: str) -> Rule:
 
 def _concat(node: ir.Node, write: _Writer) -> tuple[Any, Any]:
     ys, yz, *parts = node.inputs
-    real = [write.real(node, *parts[i : i + 3]) for i in range(0, len(parts), 3)]
+    real = [write.real(node, x, s, z) for x, s, z in zip(parts[::3], parts[1::3], parts[2::3], strict=True)]
     write.become(node, "Concat", real, ys, yz)
     return ys, yz
 

@@ -322,7 +322,7 @@ class ChannelsLast:
         *,
         name: str,
         tensor: str | None = None,
-        more: Sequence[NDArray[Any] | None] = (),
+        more: Sequence[NDArray[Any] | np.generic | None] = (),
     ) -> Held:
         """An operator on each element; ``more`` are further inputs that hold one number."""
         extra = [None if v is None else self._stored(f"{name}.{i}", np.asarray(v)) for i, v in enumerate(more)]
@@ -331,7 +331,12 @@ class ChannelsLast:
         return self.held(value, x.shape, first=x.first)
 
     def elementwise(
-        self, op: str, parts: Sequence[Held | Weights | NDArray[Any]], *, name: str, tensor: str | None = None
+        self,
+        op: str,
+        parts: Sequence[Held | Weights | NDArray[Any] | np.generic],
+        *,
+        name: str,
+        tensor: str | None = None,
     ) -> Held:
         """An operator on elements of several tensors and constants, which broadcast as NumPy's do."""
         held = [self.whole(p) for p in parts if isinstance(p, Held)]
@@ -483,7 +488,7 @@ class ChannelsLast:
         """``x`` rounded to a format and back: QuantizeLinear and DequantizeLinear."""
         x = self.whole(x)
         step, zero = (
-            self._stored(f"{tensor}.scale", np.float32(scale)),
+            self._stored(f"{tensor}.scale", np.asarray(scale, np.float32)),
             self._stored(f"{tensor}.zero_point", np.asarray(zero_point, dtype)),
         )
         codes = self.node("QuantizeLinear", [x.value, step, zero], name=f"{tensor}.codes", own=False)

@@ -409,7 +409,7 @@ def _amounts(value: Any, rank: int) -> list[tuple[int, int]]:
     if isinstance(value, int):
         return [(value, value)] * rank
     if rank == 1 and all(isinstance(v, int) for v in value):
-        return [(int(value[0]), int(value[1]))] if len(value) == 2 else [(int(value[0]),) * 2]  # type: ignore[list-item]
+        return [(int(value[0]), int(value[1]))] if len(value) == 2 else [(int(value[0]),) * 2]
     return [(int(v), int(v)) if isinstance(v, int) else (int(v[0]), int(v[1])) for v in value]
 
 

@@ -172,7 +172,7 @@ class Bundle:
         index = prefix.with_name(f"{prefix.name}.index")
         self.entries = dict(table(index.read_bytes()))
         header = dict(fields(self.entries.get(b"", b"")))
-        self.shards = int(header.get(1, 1))  # type: ignore[arg-type]
+        self.shards = int(header.get(1, 1))
         if header.get(2, 0):
             raise ValueError("it was written on a big-endian machine")
 
@@ -189,8 +189,8 @@ class Bundle:
         for number, value in fields(self.entries[name.encode()]):
             known[number] = value
         shape = []
-        for size in _inside(known.get(2, b""), 2):
-            shape.append(int(dict(fields(size)).get(1, 0)))  # type: ignore[arg-type]
+        for part in _inside(known.get(2, b""), 2):
+            shape.append(int(dict(fields(part)).get(1, 0)))
         dtype = _TYPES.get(int(known.get(1, 0)))
         if dtype is None:
             raise _damaged(self.where, f"'{printable(name, 80)}' has an element type that is not read")

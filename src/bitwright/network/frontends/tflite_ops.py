@@ -305,7 +305,7 @@ def _dense(reader: Reader, operation: Operation) -> Held:
 
 def _binary(op: str) -> Callable[[Reader, Operation], Held]:
     def add(reader: Reader, operation: Operation) -> Held:
-        parts: list[Held | Weights | NDArray[Any]] = []
+        parts: list[Held | Weights | NDArray[Any] | np.generic] = []
         for index in operation.inputs:
             constant = None if index in reader.made else reader.weights(index)
             parts.append(constant if constant is not None else reader.held(index))
@@ -467,7 +467,7 @@ def _convert(reader: Reader, operation: Operation) -> Held | None:
     constant = None if index in reader.made else reader.weights(index)
     if constant is None:
         return reader.held(index)
-    real = constant.array.astype(np.float32)
+    real: NDArray[Any] = constant.array.astype(np.float32)
     if constant.scale is not None:
         shape = [1] * real.ndim
         if constant.axis is not None:
@@ -481,7 +481,7 @@ def _convert(reader: Reader, operation: Operation) -> Held | None:
 def _prelu(reader: Reader, operation: Operation) -> Held:
     x = reader.build.whole(reader.held(operation.inputs[0]))
     slope = reader.needed(operation.inputs[1], operation)
-    real = slope.array.astype(np.float32)
+    real: NDArray[Any] = slope.array.astype(np.float32)
     if slope.scale is not None and slope.zero_point is not None:
         real = (real - slope.zero_point) * slope.scale
     whole = np.asarray(real, np.float32).reshape((1,) * (len(x.shape) - real.ndim) + real.shape)
