@@ -38,7 +38,7 @@ LEVELS = (
     ("choosing", "compiling", "deploying", "estimating", "validating"),
     ("api",),
     ("tensors",),
-    ("inspection", "detailing", "comparing"),
+    ("inspection", "detailing", "comparing", "flipping"),
     ("view",),
     ("commands",),
     ("cli", "app"),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bitwright.detailing import details
     from bitwright.estimating import estimate
     from bitwright.explain.entry import explain
+    from bitwright.flipping import flips
     from bitwright.inspection import inspect
     from bitwright.quantized import Quantized
     from bitwright.targets.target import Target, list_targets, load_target
@@ -40,6 +41,7 @@ __all__ = [
     "deploy",
     "details",
     "errors",
+    "flips",
     "estimate",
     "explain",
     "export",
@@ -69,6 +71,7 @@ _HOMES = {
     "estimate": "estimating",
     "export": "api",
     "faces": "view.faces",
+    "flips": "flipping",
     "inspect": "inspection",
     "learned": "api",
     "list_targets": "targets.target",

@@ -15,28 +15,66 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Compare two .bw files or reports, tensor by tensor.")
 @click.argument("a", metavar="A", type=click.Path(path_type=Path))
-@click.argument("b", metavar="B", type=click.Path(path_type=Path))
+@click.argument("b", metavar="[B]", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--profile", metavar="P", help="In place of B: A itself under other rounding rules, such as tflite-single."
+)
+@click.option("--flips", is_flag=True, help="Run both, and count the integers that differ, layer by layer.")
+@options.data(required=False)
+@click.option(
+    "--samples", type=click.IntRange(min=1), default=8, show_default=True, metavar="N", help="Samples that are run."
+)
 @click.option(
     "--most", type=click.IntRange(min=0), default=15, show_default=True, metavar="N", help="Show N differences at most."
 )
 @options.as_json
-def compare(a: Path, b: Path, *, most: int, as_json: bool) -> None:
-    """Show where B stores tensors better or worse than A, the largest difference first; nothing is run.
+def compare(
+    a: Path,
+    b: Path | None,
+    *,
+    profile: str | None,
+    flips: bool,
+    data: str | None,
+    samples: int,
+    most: int,
+    as_json: bool,
+) -> None:
+    """Show where B stores tensors better or worse than A, the largest difference first.
 
-    A and B are .bw files or reports (bitwright report).
+    A and B are .bw files or reports (bitwright report).  Nothing is run, but with --flips or --profile: then samples of
+    --data (random numbers without it) go through both, and integers that differ are counted, those that a layer flips
+    itself, given the same inputs, and all of them.
     """
+    from bitwright.commands.flips import show_flips
     from bitwright.comparing import compare as run
+    from bitwright.flipping import flips as count
 
+    if (b is None) == (profile is None):
+        raise click.UsageError("Give two files, or one and --profile.")
+    if data is not None and not (flips or profile):
+        raise click.UsageError("--data is for --flips and --profile.")
+    if b is None:
+        flipped = count(a, profile=profile, data=data, samples=samples)
+        if as_json:
+            screen.emit_json({"flips": flipped.to_json()})
+        else:
+            show_flips(flipped, most)
+        return
     if {a.suffix.lower(), b.suffix.lower()} & {".html", ".htm"}:
         from bitwright.view.against import compare_files
 
         found = compare_files(a, b)
     else:
         found = run(a, b)
+    counted = count(a, b, data=data, samples=samples) if flips else None
     if as_json:
-        screen.emit_json(found.to_json())
-    else:
-        show(found, a, b, most)
+        more = {} if counted is None else {"flips": counted.to_json()}
+        screen.emit_json({**found.to_json(), **more})
+        return
+    show(found, a, b, most)
+    if counted is not None:
+        screen.say()
+        show_flips(counted, most)
 
 
 def show(found: NetworkComparison, a: Path, b: Path, most: int) -> None:
