@@ -12,6 +12,7 @@ from bitwright.app.steps import contract_of
 from bitwright.app.uploads import data_path
 from bitwright.app.whatif import Bench, Change
 from bitwright.errors import CalibrationError, InputMismatch, printable
+from bitwright.view.tensors import format_powers
 
 if TYPE_CHECKING:
     from bitwright.view.seen import FindingSeen, TensorSeen
@@ -175,13 +176,30 @@ def formats_set(
             moved |= {tensor.name, *found.others}
             changes[tensor.name] = found.format
         return _named("type", tensors), s.with_formats(changes)
-    found = bench.try_format(tensors[0], Change(text=fields.get("format", "")))
+    found = bench.try_format(tensors[0], wanted(fields, bench, tensors[0]))
     if found.refusal:
         raise CalibrationError(found.refusal)
     taken = dict.fromkeys(found.others)  # one format, one entry
     return f"type of {printable(tensors[0].name, 60)}: {printable(str(found.after.type.text), 60)}", s.with_formats(
         {**taken, tensors[0].name: found.format}
     )
+
+
+def wanted(fields: Fields, bench: Bench, tensor: TensorSeen) -> Change:
+    """The format that the fields beside a histogram say: the one that is shown, moved and widened as they say.
+
+    With a script the fields agree with what is shown; without one they are all there is.
+    """
+    base = change_of({k: v for k, v in fields.items() if k in {"format", "scheme"}})
+    if base.scheme:
+        return replace(base, text="")
+    change = change_of(fields)
+    fraction = fields.get("fraction", "").strip()
+    shift = 0
+    if fraction.lstrip("-").isdigit():
+        _, bottoms = format_powers(bench.changed(tensor, base))
+        shift = -int(fraction) - int(bottoms.min())
+    return replace(change, shift=shift)
 
 
 def _named(what: str, tensors: list[TensorSeen]) -> str:

@@ -49,7 +49,8 @@ def summary(page: Page, *, fresh: bool, measured: bool, moved: bool = False) -> 
     verdict = tag("p", label(page.verdict, 600), class_=f"verdict {page.verdict_kind}") if page.verdict else None
     return tag(
         "div",
-        tag("div", *notes, verdict, panels.tiles(page.tiles), class_="words"),
+        tag("div", *notes, verdict, class_="said") if notes or verdict else None,
+        panels.tiles(page.tiles),
         charts.profile(page.profile, page.profile_of),
         class_="summary" + ("" if fresh else " is-stale"),
     )

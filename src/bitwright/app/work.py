@@ -110,13 +110,13 @@ class Work:
         if path.is_file() and not cut.is_file():
             q = Quantized.load(path)
         else:
-            q = new_integers(session, settings, job)
+            q, whole = new_integers(session, settings, job)
             job.progress(100, 100, "writing the integers")
             q.save(path)
-            if job.canceled:
-                write(cut, "canceled: the repairs that were found are kept\n")
-            else:
+            if whole:
                 cut.unlink(missing_ok=True)
+            else:
+                write(cut, "canceled: the repairs that were found are kept\n")
         session.keep_page("page", key, look(q))
         if show:
             session.shown |= {"quantize": key, "page": key}
@@ -358,8 +358,8 @@ class Watcher:
         self._job.tell("rows")
 
 
-def new_integers(session: Session, settings: Settings, job: Job) -> Quantized:
-    """Quantize by the settings; a canceled run of repairs gives what it had found.
+def new_integers(session: Session, settings: Settings, job: Job) -> tuple[Quantized, bool]:
+    """Quantize by the settings; a canceled run of repairs gives what it had found, and says so.
 
     Raises:
         CalibrationError: if nothing was calibrated.
@@ -383,14 +383,15 @@ def new_integers(session: Session, settings: Settings, job: Job) -> Quantized:
         )  # fmt: skip
 
     job.progress(0, None, "choosing formats")
+    whole = True
     try:
         q = made(settings.seconds, job.progress)
     except KeyboardInterrupt:
         if not settings.mend or not kept.is_file():
             raise
-        q = made(AT_ONCE, None)
+        q, whole = made(AT_ONCE, None), False
     write(session.file("quantize", key, ".from"), settings.key(Step.CALIBRATE))
-    return q
+    return q, whole
 
 
 def calibration_of(session: Session, settings: Settings) -> Calibration | None:
