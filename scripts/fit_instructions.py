@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import random
 import sys
 import tempfile
@@ -24,17 +25,17 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 
 from bitwright.deploying import random_inputs  # noqa: E402
 from bitwright.errors import BitwrightError  # noqa: E402
-from bitwright.export.c.writer import write  # noqa: E402
+from bitwright.export.c.writer import Exported, write  # noqa: E402
+from bitwright.mcu import firmware, harness, qemu  # noqa: E402
 from bitwright.mcu.board import Board, load_board  # noqa: E402
 from bitwright.mcu.instructions import FILE, NOTHING, kernel_key, one_step, sizes, table  # noqa: E402
-from bitwright.mcu.qemu import measure  # noqa: E402
 from bitwright.program.program import Program  # noqa: E402
 
-SEEDS = range(24)
-NETWORKS = ("residual", "depthwise_relu6", "fire", "mlp", "pools", "activations")
-TARGETS = ("mcu-cmsis-nn", "mcu-cmsis-nn-single", "mcu-q7", "generic", "cpu")
+SEEDS = range(8)
+NETWORKS = ("residual", "depthwise_relu6", "fire", "pools", "activations")
+TARGETS = ("mcu-cmsis-nn", "mcu-q7", "cpu")
 HEAD = "# Instructions per unit of each size of a step, for each kernel.  Written by scripts/fit_instructions.py.\n"
-MOST_TERMS = 5
+MOST_TERMS, FEW = 6, 6
 Row = tuple[str, dict[str, float], int]
 
 
@@ -43,11 +44,11 @@ def boards() -> dict[str, Board]:
     m3 = load_board("qemu:mps2-an385")
     m0 = dataclasses.replace(m3.gcc, flags=("-mcpu=cortex-m0", "-mthumb"))
     return {
-        "cortex-m0": dataclasses.replace(m3, core="cortex-m0", gcc=m0),
-        "cortex-m3": m3,
         "cortex-m4": load_board("qemu:mps2-an386"),
         "cortex-m55": load_board("qemu:mps3-an547"),
+        "cortex-m3": m3,
         "rv32imc": load_board("qemu:riscv32-virt"),
+        "cortex-m0": dataclasses.replace(m3, core="cortex-m0", gcc=m0),
     }
 
 
@@ -58,29 +59,47 @@ def programs() -> Iterator[Program]:
     from zoo_programs import quantized
 
     for seed in SEEDS:
-        yield random_layers(1000 + seed, 12)
-        yield large_layers(seed, 6)
+        yield random_layers(1000 + seed, 24)
+        yield large_layers(seed, 12)
     for name in NETWORKS:
         for target in TARGETS:
             yield quantized(name, target)
 
 
-def rows(core: str, board: Board, every: list[Program]) -> Iterator[Row]:
+def rows(core: str, board: Board, every: list[Program], kept: Path | None) -> Iterator[Row]:
     """Kernel, sizes and instructions of every step of all programs, with the core's kernels and without."""
-    for program in every:
+    known = json.loads(kept.read_text()) if kept is not None and kept.is_file() else {}
+    for index, program in enumerate(every):
         for chosen in (core, None):
-            with tempfile.TemporaryDirectory() as folder:
-                try:
+            name = f"{core} {chosen} {index} {program.name}"
+            if name not in known:
+                with tempfile.TemporaryDirectory() as folder:
                     tree = write(program, folder, core=chosen)
-                    counts = measure(tree, program, board, random_inputs(program, 1), which="gcc")
-                except BitwrightError as error:
-                    print(f"{core}: {program.name}: {error}"[:160])
-                    continue
-            for step, row, count in zip(program.steps, tree.report["layers"], counts.steps, strict=True):
-                if row["by"] != NOTHING:
-                    yield kernel_key(step, row["by"]), sizes(program, step), count
-            if not any(r["by"].startswith(("bw_dsp", "bw_mve", "bw_sum", "bw_vsum")) for r in tree.report["layers"]):
+                    try:
+                        counts = counted(tree, program, board, Path(folder))
+                    except BitwrightError as error:
+                        print(f"{core}: {program.name}: {error}"[:160])
+                        counts = []
+                known[name] = [[row["by"] for row in tree.report["layers"]], counts]
+            kernels, counts = known[name]
+            for step, kernel, count in zip(program.steps, kernels, counts, strict=False):
+                if kernel != NOTHING:
+                    yield kernel_key(step, kernel), sizes(program, step), count
+            if not any(kernel.startswith(("bw_dsp", "bw_mve", "bw_sum", "bw_vsum")) for kernel in kernels):
                 break  # the other half would be the same
+    if kept is not None:
+        kept.write_text(json.dumps(known))
+
+
+def counted(tree: Exported, program: Program, board: Board, folder: Path) -> list[int]:
+    """Instructions of every step."""
+    firmware.build(tree, program, board, folder / "run.elf", template="run.c", which="gcc")
+    inputs = random_inputs(program, 1)
+    harness.write_samples(tree, program, inputs, folder / "in.bin")
+    qemu.run(board, folder, "run.elf")
+    found = harness.compare(tree, program, inputs, (folder / "out.bin").read_bytes())
+    assert not found.mismatches, found.first
+    return [qemu.instructions(board, ticks) for ticks in found.steps]
 
 
 def fit(found: list[Row]) -> dict[str, float]:
@@ -93,6 +112,14 @@ def fit(found: list[Row]) -> dict[str, float]:
     keep = greedy(matrix, weights)
     costs = solve(matrix[:, keep], weights)
     return {names[k]: round(float(c), 4) for k, c in zip(keep, costs, strict=True) if c > 1e-4}
+
+
+def pooled(key: str, by_key: Mapping[str, list[Row]]) -> list[Row]:
+    """The steps of a kernel; where they are few, those of all its variants."""
+    if len(by_key[key]) >= FEW:
+        return by_key[key]
+    stem = key.split(maxsplit=1)[0] if " " in key else "_".join(key.split("_")[:2])
+    return [row for other, found in by_key.items() if other.startswith(stem) for row in found]
 
 
 def greedy(matrix: np.ndarray, wanted: np.ndarray) -> list[int]:
@@ -138,31 +165,36 @@ def written(costs: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
 
 
 def main() -> None:
-    """Count, fit, write."""
+    """Count, fit, write.  Cores that are named are done, by default all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="compare, and write nothing")
-    check = parser.parse_args().check
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="keep counts here, and count nothing that is there")
+    parser.add_argument("cores", nargs="*", metavar="CORE", help="do these; by default all")
+    args = parser.parse_args()
+    check = args.check
     every = list(programs())
     random.Random(0).shuffle(every)
     costs: dict[str, dict[str, dict[str, float]]] = {}
     for core, board in boards().items():
+        if args.cores and core not in args.cores:
+            continue
         by_key: dict[str, list[Row]] = {}
-        for row in rows(core, board, every):
+        for row in rows(core, board, every, args.keep):
             by_key.setdefault(row[0], []).append(row)
         if check:
             costs[core] = {k: dict(v) for k, v in table()[core].items()}
         else:
-            costs[core] = {key: fit(found) for key, found in by_key.items()}
+            costs[core] = {key: fit(pooled(key, by_key)) for key in by_key}
         for key, found in sorted(by_key.items()):
             ratios = [one_step(size, costs[core], key) / count for _, size, count in found]
             spread = np.percentile(ratios, [5, 50, 95])
             print(
                 f"{core:11} {key:44} {len(found):4} steps, estimate/count {spread[0]:.2f} {spread[1]:.2f} {spread[2]:.2f}"
             )
-    if not check:
-        partial = FILE.with_suffix(".partial")
-        partial.write_text(written(costs), "utf-8")
-        partial.replace(FILE)
+        if not check:  # after every core, so that a run that is stopped is worth something
+            partial = FILE.with_suffix(".partial")
+            partial.write_text(written({**table(), **costs}), "utf-8")
+            partial.replace(FILE)
 
 
 if __name__ == "__main__":

@@ -393,6 +393,27 @@ def target_table() -> str:
     return table(("target", "stands for"), rows)
 
 
+def core_table() -> str:
+    """The microcontrollers' cores: flags, clock, cycles."""
+    from bitwright.mcu.board import board_of_core
+    from bitwright.mcu.microcontrollers import microcontrollers
+
+    return table(
+        ("core", "flags", "board", "MHz", "cycles per instruction", "from"),
+        (
+            (
+                f"`{name}`",
+                f"`{' '.join(core.flags)}`",
+                f"`{board.name}`" if (board := board_of_core(name)) is not None else "",
+                f"{core.mhz:g}",
+                f"{core.cycles:g}",
+                core.origin,
+            )
+            for name, core in microcontrollers().items()
+        ),
+    )
+
+
 def error_table() -> str:
     """All errors: code, name, exit code, facts."""
     from bitwright import errors
@@ -412,6 +433,7 @@ def error_kinds(kind: type[Any]) -> list[type[Any]]:
 
 
 PARTS: dict[str, Callable[[], str]] = {
+    "cores": core_table,
     "errors": error_table,
     "formulas": formulas,
     "functions": function_list,

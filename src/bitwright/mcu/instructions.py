@@ -32,10 +32,31 @@ LIKE = {
 }
 NOTHING = "nothing to do"
 INT32 = 1 << 31
-SIZES = (
-    "call", "outputs", "pixels", "macs", "inside", "rows", "quads", "steps", "tiles", "units", "patch", "inputs", "nodes",
-    "wide", "divisions",
-)  # fmt: skip
+SIZES: Mapping[str, str] = {
+    "call": "1",
+    "outputs": "elements written",
+    "pixels": "places of one channel",
+    "inputs": "elements read",
+    "macs": "products, padding included",
+    "inside": "products without it",
+    "rows": "rows of windows inside the input, for every channel",
+    "windows": "the same for all channels at once",
+    "window": "elements of all windows",
+    "quads": "groups of four channels, for every pixel",
+    "steps": "groups of 16 products of them",
+    "tiles": "four pixels by two channels",
+    "rests": "pixels that are left, by two channels",
+    "units": "instructions of the innermost loop of tiles",
+    "patch": "groups of four elements of all windows",
+    "columns": "outputs of strips of two rows",
+    "ring": "columns of these strips that are read, by four channels",
+    "strips": "these strips, by four channels",
+    "nodes": "operations in 32 bits, for every output",
+    "wide": "operations in 64 bits",
+    "divisions": "divisions among them",
+}
+# Instructions of the innermost loop of a tile for four products of so many pixels (arm/assembly.py).
+UNIT = (0.0, 10.75, 16.75, 20.75, 26.75)
 
 
 @cache
@@ -104,37 +125,15 @@ def kernel_key(step: Step, kernel: str) -> str:
 
 
 def sizes(program: Program, step: Step) -> dict[str, float]:
-    """What a step's work is proportional to.
-
-    ``call`` 1; ``outputs`` elements written; ``pixels`` outputs of one channel; ``macs`` products, padding included;
-    ``inside`` products without it, in ``rows`` rows of windows; ``quads`` groups of four channels, for all pixels; ``steps``
-    groups of 16 products of them; ``tiles`` four pixels by two channels, with ``units`` groups of four products;
-    ``patch`` these groups for all pixels; ``inputs`` elements read; ``nodes`` operations of the expression in 32 bits,
-    ``wide`` in 64, ``divisions`` among them, for all outputs.
-    """
+    """What a step's work is proportional to; ``SIZES`` says what each size is."""
     form = step.form
     out = program.buffers[step.outputs[0]]
     channels = out.shape[1] if len(out.shape) > 1 else 1
-    pixels = out.size // max(channels, 1)
     found = dict.fromkeys(SIZES, 0.0)
-    found |= {"call": 1.0, "outputs": float(out.size), "pixels": float(pixels)}
+    found |= {"call": 1.0, "outputs": float(out.size), "pixels": float(out.size // max(channels, 1))}
     found["inputs"] = float(sum(program.buffers[name].size for name in step.inputs))
     if isinstance(form, Contract):
-        source = program.buffers[step.inputs[0]].shape[2:]
-        each = program.tensors[form.weight].shape[1]
-        taps = prod(a.taps for a in form.axes)
-        high, wide = (1, taps) if len(form.axes) < 2 else (form.axes[0].taps, taps // form.axes[0].taps)
-        valid = [inside(axis, size) for axis, size in zip(form.axes, source, strict=True)]
-        found["macs"] = float(out.size * each * taps)
-        found["inside"] = float(channels * each * prod(valid))
-        found["rows"] = float(channels * (valid[0] * prod(out.shape[3:]) if len(valid) > 1 else pixels))
-        quads, fours = -(-channels // 4), -(-pixels // 4)
-        found["quads"] = float(pixels * quads)
-        found["steps"] = float(pixels * quads * -(-each * taps // 16))
-        units = high * -(-wide * each // 4)
-        found["tiles"] = float(fours * -(-channels // 2))
-        found["units"] = found["tiles"] * units
-        found["patch"] = float(pixels * units)
+        found |= contract_sizes(program, step, form)
     elif isinstance(form, Reduce):
         shape = program.buffers[step.inputs[0]].shape[1:]
         found["macs"] = float(out.size * prod(a.taps for a in form.axes))
@@ -144,6 +143,38 @@ def sizes(program: Program, step: Step) -> dict[str, float]:
         for name, count in operations(expr).items():
             found[name] = float(out.size * count)
     return found
+
+
+def contract_sizes(program: Program, step: Step, form: Contract) -> dict[str, float]:
+    """The sizes of a sum of products, by the loops of the kernels."""
+    out, source = program.buffers[step.outputs[0]], program.buffers[step.inputs[0]].shape[2:]
+    channels, each = out.shape[1], program.tensors[form.weight].shape[1]
+    pixels = out.size // channels
+    taps = prod(a.taps for a in form.axes)
+    high, wide = (1, taps) if len(form.axes) < 2 else (form.axes[0].taps, taps // form.axes[0].taps)
+    valid = [inside(axis, size) for axis, size in zip(form.axes, source, strict=True)]
+    rows = valid[0] * prod(out.shape[3:]) if len(valid) > 1 else pixels
+    quads, pairs, units, rest = -(-channels // 4), -(-channels // 2), high * -(-wide * each // 4), pixels % 4
+    found = {
+        "macs": out.size * each * taps,
+        "inside": channels * each * prod(valid),
+        "rows": channels * rows,
+        "windows": rows,
+        "window": pixels * each * taps,
+        "quads": pixels * quads,
+        "steps": pixels * quads * -(-each * taps // 16),
+        "tiles": pairs * (pixels // 4),
+        "rests": pairs * rest,
+        "units": pairs * units * (pixels // 4 * UNIT[4] + UNIT[rest]),
+        "patch": pixels * units,
+    }
+    if len(form.axes) > 1:
+        stride = form.axes[0].stride
+        strips = -(-out.shape[2] // 2) if stride == 1 else out.shape[2]
+        found["columns"] = strips * prod(out.shape[3:]) * 4 * quads
+        found["ring"] = strips * quads * ((out.shape[3] - 1) * stride + 3)
+        found["strips"] = strips * quads
+    return {name: float(value) for name, value in found.items()}
 
 
 def inside(axis: Axis, size: int) -> int:
