@@ -7,6 +7,7 @@ histogram of the calibration: what the format alone costs each of them, errors f
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -91,7 +92,8 @@ def tensor_reports(q: Quantized, statistics: Statistics | None = None) -> tuple[
     # Where a repair rescaled channels, the float network holds other numbers than the program was made from.
     moved = rescaled(q)
     specs = {} if moved else {spec.name: spec for spec in read_layers(q.network, q.target).layers}
-    learnables = [_learnable(q, item, specs.get(item.layer)) for item in q.program.learnables]
+    steps = accumulator_steps(q.program)
+    learnables = [_learnable(q, item, specs.get(item.layer), steps) for item in q.program.learnables]
     return (*learnables, *activation_reports(q, None if moved else q.statistics if statistics is None else statistics))
 
 
@@ -144,7 +146,9 @@ def estimate(stats: TensorStats, format: Format) -> dict[str, Any]:
     }
 
 
-def _learnable(q: Quantized, item: Learnable, spec: LayerSpec | None) -> TensorReport:
+def _learnable(
+    q: Quantized, item: Learnable, spec: LayerSpec | None, steps: Mapping[str, NDArray[np.float64]]
+) -> TensorReport:
     kind: Kind = "Weights" if item.parameter == "Weights" else "Bias"
     values = None if spec is None or not spec.is_linear else spec.weights() if kind == "Weights" else spec.bias()
     stored = q.program.tensors[item.tensor]
@@ -153,7 +157,7 @@ def _learnable(q: Quantized, item: Learnable, spec: LayerSpec | None) -> TensorR
     if values is not None and values.shape == stored.shape:
         if kind == "Weights":
             known = measure(values, item.format.dequantize(stored), item.format)
-        elif (step := accumulator_step(q.program, item.tensor)) is not None:
+        elif (step := steps.get(item.tensor)) is not None:
             known = measure(values, stored * step, item.format)
     return TensorReport(
         tensor=f"{item.layer}.{item.parameter}",
@@ -165,13 +169,14 @@ def _learnable(q: Quantized, item: Learnable, spec: LayerSpec | None) -> TensorR
     )
 
 
-def accumulator_step(program: Program, bias: str) -> NDArray[np.float64] | None:
-    """The step in which the program holds a bias: the input's times the weights', 0-d or ``[out]``."""
+def accumulator_steps(program: Program) -> dict[str, NDArray[np.float64]]:
+    """Bias → the step in which the program holds it: the input's times the weights', 0-d or ``[out]``."""
     formats = {item.tensor: item.format for item in program.learnables if item.parameter == "Weights"}
-    for step, form in program.contracts():
-        if form.bias == bias and form.weight in formats:
-            return np.asarray(program.buffers[step.inputs[0]].format.scale * formats[form.weight].scale)
-    return None
+    return {
+        form.bias: np.asarray(program.buffers[step.inputs[0]].format.scale * formats[form.weight].scale)
+        for step, form in reversed(program.contracts())  # where two share one, the first counts
+        if form.bias is not None and form.weight in formats
+    }
 
 
 def measure(values: Floats, reals: Floats, format: Format) -> dict[str, Any]:

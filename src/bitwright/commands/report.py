@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 @click.option("--metric", metavar="M", help="The metric for --data; by default what the network is for.")
 @click.option("--decode", metavar="NAME", help="How a detector's outputs become boxes, for --data.")
 @options.samples
+@click.option("--explain", is_flag=True, help="Show why accuracy is lost and what would help, measured on --data.")
+@click.option("--time", default="1m", show_default=True, metavar="T", help="Time for trying remedies, with --explain.")
 @click.option(
     "--compare",
     "other",
@@ -43,6 +46,8 @@ def report(
     samples: int | None,
     seed: int | None,
     skip_bad: bool,
+    explain: bool,
+    time: str,
     other: Path | None,
     as_markdown: bool,
     split: bool,
@@ -63,40 +68,46 @@ def report(
             raise click.UsageError("A report is only printed again (--md, --json). Give the .bw file to write one.")
         show(Report.load(quantized), None, as_markdown=as_markdown or not as_json, as_json=as_json)
         return
-    if data is None and any((metric, decode, samples)):
-        raise click.UsageError("--metric, --decode and --samples go with --data.")
+    if data is None and any((metric, decode, samples, explain)):
+        raise click.UsageError("--metric, --decode, --samples and --explain go with --data.")
     output = output or options.beside(quantized, ".html")
     options.check_output(output)
-    command = shlex.join(_command(quantized, data, metric, decode, samples, seed, skip_bad=skip_bad, other=other))
+    given: dict[str, object] = {
+        "--data": data,
+        "--metric": metric,
+        "--decode": decode,
+        "--samples": samples,
+        "--seed": seed,
+    }
+    given |= {"--skip-bad": skip_bad, "--explain": explain, "--time": time if explain else None, "--compare": other}
+    found = None
+    if explain:
+        from bitwright.commands.quantize import parse_seconds
+        from bitwright.explain.entry import explain as run_explain
+
+        budget = parse_seconds(time)
+        with screen.progress("Explaining", "", quiet=quiet) as progress:
+            found = run_explain(
+                quantized, data, samples=samples, seed=seed, seconds=budget, skip_bad=skip_bad, progress=progress
+            )
     with screen.progress("Validating", quiet=quiet or data is None) as progress:
         made = run(
             quantized, data=data, metric=metric, decode=decode, samples=samples, seed=seed, skip_bad=skip_bad,
-            compare=other, command=command, progress=progress,
+            compare=other, explanation=found, command=command_line(quantized, given), progress=progress,
         )  # fmt: skip
     made.save(output, split=split)
     show(made, output, as_markdown=as_markdown, as_json=as_json)
 
 
-def _command(
-    quantized: Path,
-    data: str | None,
-    metric: str | None,
-    decode: str | None,
-    samples: int | None,
-    seed: int | None,
-    *,
-    skip_bad: bool,
-    other: Path | None,
-) -> list[str]:
+def command_line(quantized: Path, given: Mapping[str, object]) -> str:
     """The command line, without what does not change the report: where it goes and what is printed."""
-    given = {"--data": data, "--metric": metric, "--decode": decode, "--samples": samples, "--seed": seed}
     words = ["bitwright", "report", str(quantized)]
     for name, value in given.items():
-        if value is not None:
+        if value is True:
+            words.append(name)
+        elif value is not None and value is not False:
             words += [name, str(value)]
-    if skip_bad:
-        words.append("--skip-bad")
-    return [*words, "--compare", str(other)] if other is not None else words
+    return shlex.join(words)
 
 
 def show(made: Report, output: Path | None, *, as_markdown: bool, as_json: bool) -> None:

@@ -166,8 +166,18 @@ def _told(box: BoxSeen) -> str:
     return cut("\n".join(part for part in lines if part), 2000)
 
 
-def graph_section(graph: GraphSeen, *, link: Link | None = None, most: int = MOST, open_: bool = False) -> Markup:
-    """The graph, in blocks where it is large: the blocks as one drawing, and each of them to be opened below it."""
+def graph_section(
+    graph: GraphSeen, *, link: Link | None = None, most: int = MOST, open_: bool = False, inner: bool = True
+) -> Markup:
+    """The graph, in blocks where it is large: the blocks as one drawing, and each of them to be opened below it.
+
+    Args:
+        graph: What to draw.
+        link: Where a click on a box leads, or None.
+        most: Boxes from which on blocks are shown.
+        open_: All blocks are open.
+        inner: Draw what is in the blocks too; an app draws a block when it is opened, with ``block_graph``.
+    """
     parts = blocks(graph, most)
     if len(parts) == len(graph.boxes):
         return draw_graph(graph, link=link)
@@ -182,9 +192,19 @@ def graph_section(graph: GraphSeen, *, link: Link | None = None, most: int = MOS
             open=open_,
         )
         for k, part in enumerate(parts)
-        if part.end - part.first > 1
+        if inner and part.end - part.first > 1
     ]
     return tag("div", drawing, *opened, class_="blocks")
+
+
+def block_graph(graph: GraphSeen, block: int, *, link: Link | None = None, most: int = MOST) -> Markup:
+    """What is in one block, for a page that draws it when it is opened.
+
+    Raises:
+        IndexError: if there is no such block.
+    """
+    part = blocks(graph, most)[block]
+    return draw_graph(inside(graph, part), link=_shifted(link, part.first), label=f"Layers of block {block + 1}")
 
 
 def _shifted(link: Link | None, first: int) -> Link | None:

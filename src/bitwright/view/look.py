@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bitwright.view.charts import profile
@@ -25,12 +26,15 @@ from bitwright.view.seen import (
 from bitwright.view.tensors import tensors_seen
 
 if TYPE_CHECKING:
+    from bitwright.detailing import FloatRow
     from bitwright.explain.finding import Explanation, Finding
     from bitwright.measured import Cost
     from bitwright.metrics.validation import Validation
     from bitwright.quantized import Quantized
 
 MOST_FACTS = 4
+MOST_STEPS = 500
+"""Steps of a program in which constant channels are looked for; it takes about a millisecond for each."""
 
 
 def look(
@@ -56,9 +60,8 @@ def look(
         ModelError: if the float network is not in the file and cannot be found.
     """
     from bitwright import __version__
-    from bitwright.detailing import details
 
-    found = details(q)
+    found = _proven(q)
     tensors = tensors_seen(q)
     measured = {} if explanation is None else {row.layer: row.cumulative_db for row in explanation.layers}
     optimized, network = graphs_seen(q, tensors, measured)
@@ -69,8 +72,8 @@ def look(
         verdict="" if validation is None else validation.verdict.text,
         verdict_kind="" if validation is None else validation.verdict.kind.value,
         facts=_facts(q, validation, command, data),
-        tiles=_tiles(q, validation),
-        findings=_findings(found.findings, tensors, explanation, found.float_layers, folds),
+        tiles=tiles_seen(q, validation),
+        findings=_findings(found.findings, tensors, explanation, found.floats, folds),
         figures=() if validation is None else _figures(validation),
         tensors=tensors,
         optimized=optimized,
@@ -78,13 +81,32 @@ def look(
         profile=points,
         profile_of=profile_of,
         folds=folds,
-        floats=tuple((row.layer, row.op, row.reason) for row in found.float_layers),
+        floats=tuple((row.layer, row.op, row.reason) for row in found.floats),
         memory=memory_seen(q) if cost is None else cost_memory(cost),
         cycles=() if cost is None else cost_cycles(cost),
-        settings=_settings(q),
-        notes=tuple(dict.fromkeys((*found.notes, *(() if validation is None else validation.notes)))),
+        settings=settings_seen(q),
+        notes=tuple(
+            dict.fromkeys((*map(str, q.provenance.get("notes", ())), *(() if validation is None else validation.notes)))
+        ),
         version=__version__,
     )
+
+
+@dataclass(frozen=True)
+class _Proven:
+    findings: tuple[str, ...]
+    floats: tuple[FloatRow, ...]
+
+
+def _proven(q: Quantized) -> _Proven:
+    """What the program says of itself.  Channels that are constant are looked for in networks of a usual size only."""
+    from bitwright.detailing import accumulator_rows, findings, float_rows
+    from bitwright.program.constants import count_constants
+
+    program, floats = q.program, float_rows(q)
+    constants = count_constants(program) if len(program.steps) <= MOST_STEPS else ()
+    rows = accumulator_rows(program, q.target.arithmetic.accumulator_bits)
+    return _Proven(findings(program, floats, rows, constants), floats)
 
 
 def side_seen(q: Quantized) -> SideSeen:
@@ -103,7 +125,8 @@ def side_seen(q: Quantized) -> SideSeen:
     )
 
 
-def _tiles(q: Quantized, validation: Validation | None) -> tuple[TileSeen, ...]:
+def tiles_seen(q: Quantized, validation: Validation | None) -> tuple[TileSeen, ...]:
+    """The summary: what was measured, sizes, and how much of it computes in integers."""
     from bitwright.metrics.metric import Unit
     from bitwright.metrics.verdict import value_text
 
@@ -287,7 +310,7 @@ def _facts(q: Quantized, validation: Validation | None, command: str, data: str)
     return tuple(facts)
 
 
-def _settings(q: Quantized) -> tuple[tuple[str, str], ...]:
+def settings_seen(q: Quantized) -> tuple[tuple[str, str], ...]:
     """Schemes, the target's rules, and everything that was set by hand or repaired."""
     provenance = q.provenance
     found = [(f"Scheme for {role}", str(name)) for role, name in dict(provenance.get("schemes") or {}).items()]

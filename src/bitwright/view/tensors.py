@@ -112,7 +112,10 @@ def _columns(
     for part in parts:
         held = None if weights is None else weights[part]
         sums = np.bincount(top - powers[part], held, minlength=top - bottom + 1)
-        found.append(tuple(int(n) for n in np.trim_zeros(sums, "b")))
+        columns = [int(n) for n in sums]
+        while columns and not columns[-1]:
+            columns.pop()
+        found.append(tuple(columns))
     return BitsSeen(top=top, inside=found[0], over=found[1], under=found[2], zeros=zeros)
 
 

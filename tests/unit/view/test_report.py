@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,14 @@ from bitwright.measured import Cost, LayerCost, MemoryBlock
 from bitwright.quantized import Quantized
 from bitwright.view.against import compare_files
 from bitwright.view.gate import Threshold, judge
+from bitwright.view.glance import glance
+from bitwright.view.graph import block_graph, graph_section
 from bitwright.view.look import look
 from bitwright.view.markdown import plain
 from bitwright.view.page import document, tensor_slice
 from bitwright.view.pairs import pairs_seen
 from bitwright.view.report import Report, page_of, read_page, report
-from bitwright.view.seen import FigureSeen, Page, SideSeen
+from bitwright.view.seen import FigureSeen, GraphSeen, Page, SideSeen
 from command_line import CALIB, MODEL, VAL
 from hostile import NAMES, hostile_model
 
@@ -341,3 +344,34 @@ def test_the_class_of_a_report_reads_what_it_wrote(made: Report, tmp_path: Path)
     assert again.page == made.page
     assert again.markdown() == made.markdown()
     assert replace(again, heats=made.heats).html == made.html
+
+
+def test_a_glance_has_the_parts_of_the_whole_page(fpga: Quantized) -> None:
+    first, whole = glance(fpga), look(fpga)
+    assert first.side == whole.side
+    assert first.tiles == whole.tiles
+    assert first.folds == whole.folds
+    assert {t.name: t.type for t in first.tensors} == {t.name: t.type for t in whole.tensors}
+    assert [(b.name, b.op, b.shape, b.state) for b in first.optimized.boxes] == [
+        (b.name, b.op, b.shape, b.state) for b in whole.optimized.boxes
+    ]
+    assert set(first.optimized.edges) == set(whole.optimized.edges)
+    assert tree(document(first)) is not None
+
+
+def test_ten_thousand_tensors_are_seen_in_seconds(made: Report) -> None:
+    """A table of 200 rows on the axis of all, and the graph in blocks: what a reader sees first."""
+    several = 10_000 // len(made.page.tensors) + 1
+    tensors = tuple(replace(t, name=f"{t.name}.{k}") for k in range(several) for t in made.page.tensors)
+    boxes = tuple(replace(b, name=f"s{k // 9}/{b.name}{k}") for k in range(230) for b in made.page.optimized.boxes[1:])
+    graph = GraphSeen(boxes=boxes, edges=tuple((k, k + 1) for k in range(len(boxes) - 1)))
+    large = replace(made.page, tensors=tensors, optimized=graph)
+    began = time.process_time()
+    rows = tensor_slice(large, 0, 200)
+    overview = graph_section(graph, inner=False)
+    assert time.process_time() - began < 3
+    assert (len(large.tensors), len(boxes)) >= (10_000, 2_700)
+    assert rows.count("<tr id=") == 200
+    assert overview.count('class="box') <= 120
+    assert "<details" not in overview
+    assert "block 3" in block_graph(graph, 2)
