@@ -24,7 +24,7 @@ def svg(width: float, height: float, *content: Content, label: str = "", class_:
         height=h,
         viewBox=f"0 0 {w} {h}",
         class_=class_ or None,
-        role="img" if label else None,
+        role=("group" if "<a " in inner else "img") if label else None,  # what can be clicked is no picture
         aria_label=label or None,
         aria_hidden=None if label else "true",
     )
