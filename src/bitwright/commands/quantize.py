@@ -118,6 +118,9 @@ def quantize(
 
         inspect(loaded, chosen, strict=True).require_integers()
     calibration = calibrated(loaded, data, samples=samples, seed=seed, skip_bad=skip_bad, quiet=quiet)
+    kept = output.with_name(f"{output.name}.mending") if mend else None
+    if kept is not None and kept.exists() and not quiet:
+        screen.remark((f"going on from {screen.safe(kept)}, if it is of the same search", "dim"))
     title = "Mending" if mend else "Choosing"
     with screen.progress(title, "steps", quiet=quiet or (mend is None and scheme != "auto")) as progress:
         q = run(
@@ -129,6 +132,7 @@ def quantize(
             mend=mend,
             mend_seconds=budget_s,
             max_drop=max_drop,
+            checkpoint=kept,
             data=data,
             seed=seed,
             strict=strict,
@@ -136,6 +140,8 @@ def quantize(
             progress=progress,
         )
     finish(q, output, as_json=as_json)
+    if kept is not None:
+        kept.unlink(missing_ok=True)
 
 
 def finish(q: Quantized, output: Path, *, as_json: bool) -> None:

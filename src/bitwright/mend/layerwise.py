@@ -59,9 +59,14 @@ class Problem:
 
     def error(self, weights: Reals) -> float:
         """Mean squared error after the activation, on the rows that choose."""
+        return float(self.errors(weights).mean())
+
+    def errors(self, weights: Reals) -> Reals:
+        """The same of each output, ``[groups, out]``."""
         rest = slice(self.train, None)
         made = self.x[:, rest] @ weights.swapaxes(1, 2).astype(np.float32)
-        return float(np.mean((np.clip(made, *self.bounds) - np.clip(self.wanted[:, rest], *self.bounds)) ** 2))
+        off = np.clip(made, *self.bounds) - np.clip(self.wanted[:, rest], *self.bounds)
+        return np.asarray(np.mean(np.square(off), axis=1, dtype=np.float64))
 
 
 @dataclass(frozen=True, kw_only=True)

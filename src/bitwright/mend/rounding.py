@@ -82,3 +82,54 @@ def compensated(
     back = np.argsort(order, axis=1)
     q = np.take_along_axis(q, back[:, None, :], 2)
     return q if first is None else q[:, :, 1:]
+
+
+def descended(
+    q: NDArray[np.int64],
+    weights: Reals,
+    hessian: Reals,
+    step: Reals,
+    lo: int,
+    hi: int,
+    *,
+    first: Reals | None = None,
+    sweeps: int = 2,
+) -> NDArray[np.int64]:
+    """Integers near ``q`` with a smaller ``E|(w - step q) x|^2``: one weight after the other goes to its best integer.
+
+    Coordinate descent, as in QuantEase (Behdin et al. 2023, arXiv:2309.01885) and CDQuant (Nair and Suggala 2024,
+    arXiv:2406.17542).  The error never grows.
+
+    Args:
+        q: ``[groups, out, k]``.
+        weights: With the bias in front, ``[groups, out, 1 + k]``.
+        hessian: ``E[x x^T]`` with the bias in front, damped, ``[groups, 1 + k, 1 + k]``.
+        step: Of each output, ``[groups, out]``.
+        lo: Lowest integer.
+        hi: Highest integer.
+        first: The bias as it is stored, ``[groups, out]``; None if it may be anything, and will be the best one.
+        sweeps: How often to go through all weights.
+    """
+    inner = hessian[:, 1:, 1:]
+    off = q * step[:, :, None] - weights[:, :, 1:]
+    if first is None:  # the best bias for given weights takes its part of the error away
+        edge = hessian[:, 0, 1:]
+        inner = inner - edge[:, :, None] * edge[:, None, :] / hessian[:, 0, 0][:, None, None]
+        slope = off @ inner
+    else:
+        slope = off @ inner + (first - weights[:, :, 0])[:, :, None] * hessian[:, None, 0, 1:]
+    curvature = np.maximum(np.diagonal(inner, axis1=1, axis2=2), 1e-30)
+    q = q.copy()
+    for _ in range(sweeps):
+        moved = False
+        for j in range(q.shape[2]):
+            best = q[:, :, j] - slope[:, :, j] / (curvature[:, None, j] * step)
+            new = np.clip(np.floor(best + 0.5), lo, hi).astype(np.int64)
+            change = new - q[:, :, j]
+            if change.any():
+                moved = True
+                slope += (change * step)[:, :, None] * inner[:, None, j, :]
+                q[:, :, j] = new
+        if not moved:
+            break
+    return q

@@ -32,6 +32,8 @@ HELD = 0.32
 GOOD_ENOUGH = 25.0
 """dB from which answers of the integer network hardly differ."""
 
+OUT_OF_TIME = "the time was up"
+
 Progress = Callable[[str, float], None]
 
 
@@ -46,6 +48,7 @@ class Attempt:
         before: The result before, on the held samples.
         after: The result with it.
         seconds: What it took.
+        cut: Whether the clock stopped it: with more time, it might have found something else.
     """
 
     repair: str
@@ -54,6 +57,7 @@ class Attempt:
     before: Score
     after: Score
     seconds: float
+    cut: bool = False
 
     @property
     def sentence(self) -> str:
@@ -70,6 +74,7 @@ class Attempt:
             "before": saved.score_to_dict(self.before),
             "after": saved.score_to_dict(self.after),
             "seconds": round(self.seconds, 2),
+            "cut": self.cut,
         }
 
 
@@ -118,6 +123,11 @@ class Mended:
         return self.solution.program(self.target)
 
     @property
+    def complete(self) -> bool:
+        """Whether the clock changed nothing: then the same samples and seed give the same integers on any machine."""
+        return self.stopped != OUT_OF_TIME and not any(attempt.cut for attempt in self.history)
+
+    @property
     def sentences(self) -> tuple[str, ...]:
         """What was done and what each step gained."""
         return (*(attempt.sentence for attempt in self.history), f"{self.before} → {self.after}: {self.stopped}")
@@ -158,7 +168,7 @@ def mend(
         classes: Whether the first output says how likely each class is.
         seed: Which samples are held, and which places repairs look at.
         checkpoint: A file that keeps the state after each repair; a run that was broken off goes on from it, and one
-            with another network, target or seed begins anew.
+            with another network, target or seed begins anew.  What the clock cut short is tried again.
         progress: Called with (what is going on, share of the time used).
 
     Raises:
@@ -169,7 +179,8 @@ def mend(
     until = began + time_budget_s
     todo = list(read_repairs(AUTO if repairs == "auto" else repairs, seed=seed))
     bench = split(network, samples, target, seed=seed, labels=labels, offset=offset, classes=classes)
-    key = saved.key(network, bench, [_label(one) for one in todo], seed)
+    start_from = [f"{role}={saved.scheme_text(scheme)}" for role, scheme in vars(schemes).items()]
+    key = saved.key(network, bench, [*start_from, *(_label(one) for one in todo)], seed)
     spec = read_layers(network, target)
     known = statistics if statistics is not None else bench.observe(network)
     formats = assign(spec, known, target, schemes)
@@ -182,22 +193,23 @@ def mend(
         history = [_attempt(row) for row in rows]
         score = next((a.after for a in reversed(history) if a.kept), before)
     stopped = "all repairs were tried"
-    for one in todo[len(history) :]:
+    for one in todo[sum(not attempt.cut for attempt in history) :]:
         if time.monotonic() >= until:
-            stopped = "the time was up"
+            stopped = OUT_OF_TIME
             break
         if max_drop is not None and _good(score, max_drop):
             stopped = f"no more than {max_drop:g} answers in a hundred differ"
             break
-        tell = _teller(progress, _label(one), began, time_budget_s)
+        tell = _teller(progress, f"best {score.height:.1f} dB; {_label(one)}", began, time_budget_s)
         tell("")
         start = time.monotonic()
-        found, text = one.apply(solution, bench, Clock(until, tell))
+        clock = Clock(until, tell)
+        found, text = one.apply(solution, bench, clock)
+        cut = clock.over
         after = score if found is solution else bench.score(found)
         kept = found is not solution and after.beats(score)
-        attempt = Attempt(
-            repair=_label(one), text=text, kept=kept, before=score, after=after, seconds=time.monotonic() - start
-        )
+        seconds = time.monotonic() - start
+        attempt = Attempt(repair=_label(one), text=text, kept=kept, before=score, after=after, seconds=seconds, cut=cut)
         history.append(attempt)
         if kept:
             solution, score = found, after
@@ -258,7 +270,9 @@ def _label(repair: Repair) -> str:
 
 def _attempt(row: Mapping[str, Any]) -> Attempt:
     scores = {side: saved.score_from_dict(row[side]) for side in ("before", "after")}
-    return Attempt(repair=row["repair"], text=row["text"], kept=row["kept"], seconds=row["seconds"], **scores)
+    return Attempt(
+        repair=row["repair"], text=row["text"], kept=row["kept"], seconds=row["seconds"], cut=row["cut"], **scores
+    )
 
 
 def _teller(progress: Progress | None, label: str, began: float, budget: float) -> Callable[[str], None]:

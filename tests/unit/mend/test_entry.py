@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
 
 import zoo
 from bitwright import api
+from bitwright.cli import run
 from bitwright.errors import CalibrationError
+from bitwright.mend.reconstruct import Reconstruct
+from bitwright.mend.rewrite import EqualizeChannels
 from bitwright.quantized import Quantized
 
 
@@ -40,7 +45,7 @@ def test_quantize_with_repairs(tmp_path: object) -> None:
     rows = q.provenance["repairs"]
     assert [row["repair"] for row in rows] == ["equalize", "reconstruct{rows=400}"]
     assert all(row["kept"] in (True, False) and "dB" in row["sentence"] for row in rows)
-    assert any("mending: equalize" in text for text in told)
+    assert any("; equalize" in text and text.startswith("mending: best") for text in told)
     file = q.save(tmp_path / "chain.bw")  # type: ignore[operator]
     again = Quantized.load(file)
     assert np.array_equal(again.run(fresh), q.run(fresh))
@@ -53,3 +58,35 @@ def test_repairs_need_samples() -> None:
     with pytest.raises(CalibrationError, match="on samples"):
         api.quantize(model, calibration, "fpga", mend="auto")
     assert api.quantize(model, calibration, "fpga", mend="equalize", data=data()).provenance["repairs"]
+
+
+def test_a_search_broken_off_on_the_command_line_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in the second repair: the first is not tried again, and nothing is left behind in the end."""
+    (tmp_path / "chain.onnx").write_bytes(chain().SerializeToString())
+    (tmp_path / "chain.toml").write_text('[input]\nlayout = "raw"\n')
+    np.save(tmp_path / "x.npy", data())
+    line = ["quantize", str(tmp_path / "chain.onnx"), "--data", str(tmp_path / "x.npy"), "--target", "fpga"]
+    line += ["--mend", "equalize,reconstruct{rows=400}", "-o", str(tmp_path / "chain.bw"), "--quiet"]
+    kept = tmp_path / "chain.bw.mending"
+    real = {kind: kind.apply for kind in (EqualizeChannels, Reconstruct)}
+    begun: list[str] = []
+
+    def spied(kind: type, fail: bool) -> None:
+        def apply(self: object, *args: object) -> object:
+            begun.append(kind.name)
+            if fail:
+                raise KeyboardInterrupt
+            return real[kind](self, *args)
+
+        monkeypatch.setattr(kind, "apply", apply)
+
+    spied(EqualizeChannels, False)
+    spied(Reconstruct, True)
+    assert run(line) != 0
+    assert kept.exists()
+    assert not (tmp_path / "chain.bw").exists()
+    spied(Reconstruct, False)
+    assert run(line) == 0
+    assert begun == ["equalize", "reconstruct", "reconstruct"]
+    assert not kept.exists()
+    assert (tmp_path / "chain.bw").exists()

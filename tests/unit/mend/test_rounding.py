@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bitwright.mend.rounding import compensated, damped, refit
+from bitwright.mend.rounding import compensated, damped, descended, refit
 
 
 def correlated(groups: int, size: int, rows: int = 4000) -> np.ndarray:
@@ -70,3 +70,29 @@ def test_refit_is_least_squares() -> None:
 
 def test_damping_of_nothing() -> None:
     assert (np.linalg.eigvalsh(damped(np.zeros((2, 3, 3)), 0.01)) > 0).all()
+
+
+@pytest.mark.parametrize("free", [True, False])
+@pytest.mark.parametrize(("groups", "size"), [(1, 60), (4, 9)])
+def test_descent_finds_better_integers(groups: int, size: int, free: bool) -> None:
+    x = np.concatenate([np.ones((groups, 4000, 1)), correlated(groups, size)], axis=2)
+    w = np.random.default_rng(6).normal(size=(groups, 5, size + 1))
+    step = np.full((groups, 5), 0.5)
+    hessian = damped(moments(x), 1e-4)
+    stored = np.round(w[:, :, 0])
+    plain = np.clip(np.floor(w[:, :, 1:] / 0.5 + 0.5), -8, 7).astype(np.int64)
+
+    def error(integers: np.ndarray) -> float:
+        off = x[:, :, 1:] @ (integers * 0.5 - w[:, :, 1:]).swapaxes(1, 2)
+        if free:
+            return float((off - off.mean(axis=1, keepdims=True)).var())
+        return float(((off + (stored - w[:, :, 0])[:, None, :]) ** 2).mean())
+
+    greedy = compensated(w, hessian, step, -8, 7, first=w[:, :, 0] if free else stored)
+    for start, least in ((plain, 0.9), (greedy, 1.0)):
+        q = descended(start, w, hessian, step, -8, 7, first=None if free else stored)
+        assert q.min() >= -8
+        assert q.max() <= 7
+        assert error(q) <= least * error(start) * (1 + 1e-6)
+        again = descended(q, w, hessian, step, -8, 7, first=None if free else stored, sweeps=20)
+        assert error(again) <= error(q) * (1 + 1e-6)
