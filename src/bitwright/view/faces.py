@@ -27,11 +27,16 @@ INSTALL = "pip install 'bitwright[notebook]'"
 
 
 def faces(value: Any) -> Faces:
-    """How ``value`` looks.
+    """How a value looks: ``html()``, ``show()``, ``rows()``, ``to_pandas()``, ``to_polars()``, ``plot``.
+
+    Args:
+        value: A network, a calibration, a quantized network, a report, or what was found out about one.
 
     Raises:
         TypeError: if there is nothing to see of such a value.
     """
+    if type(value).__name__ not in PICTURES:
+        raise TypeError(f"there is nothing to see of a {type(value).__name__}")
     return Faces(value)
 
 
@@ -139,10 +144,7 @@ class Frame:
 
 
 def _picture(value: Any, *, whole: bool = False) -> Markup:
-    kind = type(value).__name__
-    if kind not in PICTURES:
-        raise TypeError(f"there is nothing to see of a {kind}")
-    return PICTURES[kind](value, whole)
+    return PICTURES[type(value).__name__](value, whole)
 
 
 def _title(name: str, *more: str) -> Markup:
@@ -292,15 +294,8 @@ def tensor_rows(page: Page) -> list[dict[str, Any]]:
 
 
 def rows_of(value: Any) -> list[dict[str, Any]]:
-    """The rows of a value: tensors, layers or figures.
-
-    Raises:
-        TypeError: if it has no rows.
-    """
-    kind = type(value).__name__
-    if kind not in ROWS:
-        raise TypeError(f"a {kind} has no rows")
-    return ROWS[kind](value)
+    """The rows of a value: tensors, layers or figures."""
+    return ROWS[type(value).__name__](value)
 
 
 def _network_rows(value: Any) -> list[dict[str, Any]]:
