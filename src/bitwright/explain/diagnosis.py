@@ -322,7 +322,7 @@ def _islands(subject: Subject, effects: Effects) -> Iterator[Weighed]:
     text = (
         f"{len(reasons)} of {len(subject.spec.layers)} layers run in float ({percent(share)} of the multiply-accumulates, "
         f"{len(islands)} {'islands' if len(islands) != 1 else 'island'}, {ops}): '{printable(first, 60)}' because "
-        f"{printable(why, 200)}."
+        f"{printable(why, 200).rstrip('.')}."
     )
     finding = Finding(
         rank=0,

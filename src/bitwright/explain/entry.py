@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import numbers
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.calibrate.observe import observe
-from bitwright.data.batch import Batch, by_name
+from bitwright.data.batch import by_name
 from bitwright.errors import NoData
 from bitwright.explain.diagnosis import diagnose
 from bitwright.explain.drift import Drift, drift_of
 from bitwright.explain.effects import Effects, Meter, batch_size
 from bitwright.explain.finding import Explanation, Finding, Totals
+from bitwright.explain.memory import observed
 from bitwright.explain.preparation import Doubt, doubt
 from bitwright.explain.split import Splitter
 from bitwright.explain.subject import Subject, subject_of
@@ -87,7 +87,7 @@ def explain(
         )
     arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     known = _classes(labels) if q.contract.task in CLASSES else None
-    drift = drift_of(subject, observe(subject.network, _Arrays(subject, arrays)))
+    drift = drift_of(subject, observed(subject.network, arrays))
     found = _doubt(subject, arrays, known)
     meter, effects = _effects(subject, drift, arrays, progress)
     witness = Witness(meter.splitter, effects, drift)
@@ -211,21 +211,3 @@ def _totals(subject: Subject, effects: Effects, arrays: Arrays, labels: Sequence
 def _classes(labels: Sequence[object]) -> list[int] | None:
     found = [int(y) for y in labels if isinstance(y, numbers.Integral)]
     return found if len(found) == len(labels) else None
-
-
-class _Arrays:
-    """Samples in memory as a source of batches."""
-
-    fingerprint = ""
-
-    def __init__(self, subject: Subject, arrays: Arrays) -> None:
-        self.subject, self.arrays = subject, arrays
-
-    def batches(self, size: int = 16) -> Iterator[Batch]:
-        """See :class:`bitwright.calibrate.observe.Batches`."""
-        done = 0
-        for feeds in in_batches(self.subject.network, self.arrays, size):
-            count = len(next(iter(feeds.values())))
-            indices = tuple(range(done, done + count))
-            yield Batch(dict(feeds), None, indices, tuple(map(str, indices)))
-            done += count

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from bitwright.program.file import plain
@@ -61,8 +62,22 @@ def target_text(target: Target, changes: Mapping[str, Any]) -> str:
     if target.name in list_targets():
         head: dict[str, Any] = {"name": name, "title": f"{target.title}, changed", "extends": target.name}
         return toml(head | {k: v for k, v in changes.items() if k != "name"})
-    whole = target.with_overrides({**changes, "name": name}).to_dict()
-    return toml({k: v for k, v in whole.items() if k != "extends"})
+    whole = target.with_overrides({**changes, "name": name})
+    table = whole.to_dict()
+    # A file inherits from the base target, so what equals a default has to be said as well.
+    for part in ("arithmetic", "input", "activation", "weight", "bias", "schemes"):
+        table[part] = _every(getattr(whole, part))
+    table["op"] = {op: _every(rule) for op, rule in whole.ops.items()}
+    return toml({k: v for k, v in table.items() if k != "extends"})
+
+
+def _every(part: Any) -> dict[str, Any]:
+    """All fields of a dataclass by name; those that are None are left out by :func:`toml`."""
+    return {field.name: _field(getattr(part, field.name)) for field in fields(part)}
+
+
+def _field(value: Any) -> Any:
+    return _every(value) if is_dataclass(value) and not isinstance(value, type) else value
 
 
 def contract_text(contract: InputContract) -> str:

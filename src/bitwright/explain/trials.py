@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bitwright.calibrate.assign import assign
-from bitwright.calibrate.observe import observe
 from bitwright.calibrate.scheme import load as load_scheme
 from bitwright.calibrate.spec import read_layers
 from bitwright.errors import BitwrightError, printable
 from bitwright.explain.finding import Cause, Finding, Gain, Remedy
+from bitwright.explain.memory import observed
 from bitwright.explain.preparation import Doubt
 from bitwright.explain.remedies import Idea, escape, ideas
 from bitwright.explain.subject import Subject
 from bitwright.explain.toml import contract_text, target_text
 from bitwright.lower import lower
-from bitwright.mend.bench import Bench, Score, in_batches
+from bitwright.mend.bench import Bench, Score
 from bitwright.mend.registry import read_repairs
 from bitwright.mend.repair import Clock
 from bitwright.mend.solution import Solution
@@ -32,8 +32,10 @@ if TYPE_CHECKING:
 
 MATERIAL_DB = 0.3
 """A remedy that brings less is not one."""
-OTHER_RULES_DB = 3.0
-"""Other rules of the target are put first only if they bring so much more than what stays inside them."""
+HALF = 0.5
+"""Other rules of the target are put first only where nothing inside them brings half as many decibels."""
+HARMLESS_DB = 3.0
+"""What takes away a harm that the integers do not show may cost so much."""
 MOST_FINDINGS = 6
 LEAST_SECONDS = 2.0
 """What a repair may take at least; at most a third of the time that is left."""
@@ -82,7 +84,7 @@ class Trials:
         A remedy takes the harm away by itself; what has to be shown is that it costs no accuracy.
         """
         tried = [(remedy, score) for _, remedy, score in remedies if score is not None]
-        good = [remedy for remedy, score in tried if score.height >= self.base.height - OTHER_RULES_DB]
+        good = [remedy for remedy, score in tried if score.height >= self.base.height - HARMLESS_DB]
         best = good[0] if good else tried[0][0] if tried else remedies[0][1] if remedies else None
         if best is None:
             operators = str(finding.numbers.get("operators", ""))
@@ -182,8 +184,7 @@ class Trials:
                 schemes = replace(subject.schemes, activation=scheme, weight=scheme, bias=scheme)
                 return bench.score(self._solution(schemes=schemes))
             case "calibrate":
-                learn = replace(bench, held={name: x[:0] for name, x in bench.held.items()})
-                return bench.score(self._solution(statistics=_observed(learn)))
+                return bench.score(self._solution(statistics=observed(subject.network, bench.fit)))
             case _:
                 target = subject.target.with_overrides(idea.changes)
                 spec = read_layers(subject.network, target)
@@ -233,13 +234,11 @@ class Trials:
         if time.monotonic() < self.until:
             self.tell(f"trying inputs as {way.text}")
             began = time.monotonic()
-            learn = replace(other, held={key: x[:0] for key, x in other.held.items()})
-            score = other.score(self._solution(statistics=_observed(learn)))
-            gain = replace(
-                self.gain(score, time.monotonic() - began), metric="top1" if self.bench.labels is not None else ""
-            )
-            if self.bench.labels is None:
-                gain = replace(gain, before=None, after=None)
+            score = other.score(self._solution(statistics=observed(subject.network, other.fit)))
+            gain = self.gain(score, time.monotonic() - began)
+            # What the float network said of wrong inputs is no measure; labels are.
+            metric = "" if self.bench.labels is None else "top1"
+            gain = replace(gain, metric=metric, before=gain.top1_before, after=gain.top1_after)
             how = f"calibrated, quantized and run again with such inputs, on {len(next(iter(other.held.values())))} samples"
         return Remedy(
             sentence=_with_gain(f"prepare the inputs as {way.text}, for calibration and ever after", gain),
@@ -260,29 +259,6 @@ def still_tight(program: Program, target: Target, idea: Idea) -> bool:
     )
 
 
-class _Fit:
-    """The samples to learn from as a source of batches."""
-
-    fingerprint = ""
-
-    def __init__(self, bench: Bench) -> None:
-        self.bench = bench
-
-    def batches(self, size: int = 16) -> Any:
-        from bitwright.data.batch import Batch
-
-        done = 0
-        for feeds in in_batches(self.bench.network, self.bench.fit, size):
-            count = len(next(iter(feeds.values())))
-            indices = tuple(range(done, done + count))
-            yield Batch(dict(feeds), None, indices, tuple(map(str, indices)))
-            done += count
-
-
-def _observed(bench: Bench) -> Any:
-    return observe(bench.network, _Fit(bench))
-
-
 def _chosen(finding: Finding, remedies: Sequence[tuple[Idea, Remedy, Score | None]]) -> Finding:
     """The remedy that brings most, one inside the target's rules before one that changes them; the others after it."""
 
@@ -294,7 +270,7 @@ def _chosen(finding: Finding, remedies: Sequence[tuple[Idea, Remedy, Score | Non
     outside = [item for item in ranked if item[0].kind == "target"]
     best = next(iter(inside), None)
     other = next(iter(outside), None)
-    if other is not None and (best is None or height(other) > height(best) + OTHER_RULES_DB or not _helps(best)):
+    if other is not None and (best is None or not _helps(best) or _brings(best) < HALF * _brings(other)):
         best = other if best is None or height(other) > height(best) else best
     if best is None:
         return finding
@@ -304,6 +280,11 @@ def _chosen(finding: Finding, remedies: Sequence[tuple[Idea, Remedy, Score | Non
         untried = [item[1] for item in ranked if item[2] is None]
         return replace(finding, others=(*untried, *(r for r in rest if r not in untried)))
     return replace(finding, remedy=best[1], others=rest)
+
+
+def _brings(item: tuple[Idea, Remedy, Score | None]) -> float:
+    gain = item[1].gain
+    return 0.0 if gain is None else gain.decibels or 0.0
 
 
 def _helps(item: tuple[Idea, Remedy, Score | None]) -> bool:

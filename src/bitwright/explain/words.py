@@ -165,10 +165,13 @@ class Witness:
         stats = self.splitter.subject.statistics.activations.get(sums.piece.tensor)
         top = stats.absmax if stats is not None else float("nan")
         share = sums.clipped / max(1, sums.count)
+        seen = f"calibration saw up to {top:.3g}"
+        if top <= reach(format):
+            seen = f"calibration saw no more than {top:.3g}: what arrives there is already wrong"
         return Evidence(
             text=(
                 f"{percent(share)} of the values of {what(sums)} lie beyond what {short(format)} holds "
-                f"({reach(format):.3g}; calibration saw up to {top:.3g})"
+                f"({reach(format):.3g}; {seen})"
             ),
             numbers={"overflow": share, "reach": reach(format), "largest_seen": top},
         )
