@@ -125,7 +125,10 @@ class Screen:
                 body = middle.memory(self.session, ask, self.page, core_names(), configurable="config" in MODELS)
             case "log":
                 body = middle.log(self.session, self.jobs, self.page if self.known else None)
-        return [middle.tabs(ask), tag("div", body, class_="tab-body", id="tab")]
+        return [
+            middle.tabs(ask),
+            tag("div", body, class_="tab-body scroll", id="tab", tabindex=0, role="region", aria_label="Contents"),
+        ]
 
     def _side(self) -> Content:
         ask = self.ask
