@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.export.c.cmsis_s8 import FAILED, clamps_of, only_clamps, require_bytes, require_solid
+from bitwright.export.c.clamps import clamps_of, only_clamps
+from bitwright.export.c.cmsis_s8 import FAILED, require_bytes, require_solid
 from bitwright.export.c.contract import UINT16, Geometry, geometry_of
 from bitwright.export.c.fast import bounds
 from bitwright.export.c.library import LibraryCall, NotCovered, Question

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from bitwright.export.c.clamps import clamps_of, only_clamps
 from bitwright.export.c.contract import INT32, Geometry, geometry_of
 from bitwright.export.c.fast import bounds
 from bitwright.export.c.fast_sum import alike, replaced, split_sum
@@ -23,7 +24,6 @@ from bitwright.mcu.runtime import pack_conv, pack_depthwise
 from bitwright.number.arithmetic import SEMANTICS, Arithmetic
 from bitwright.number.expr import Expr, Op, divide, saturate, to_rows, var
 from bitwright.number.format import Rounding
-from bitwright.number.render import numpy_value
 from bitwright.number.requantize import rescale
 from bitwright.program.forms import Contract, Map, Reduce
 
@@ -292,24 +292,6 @@ def _pool(question: Question, form: Reduce) -> LibraryCall:
         "}}",
     ]
     return LibraryCall(function=name, lines=tuple(lines), scratch_bytes=scratch)
-
-
-def only_clamps(expr: Expr, acc: Expr, lo: int, hi: int) -> bool:
-    """Whether an expression of one byte only clamps it: tried for every value that the byte can have."""
-    if set(expr.variables()) != {"acc"} or acc.hi - acc.lo > 255:
-        return False
-    values = np.arange(acc.lo, acc.hi + 1)
-    got = np.broadcast_to(numpy_value(expr, {"acc": values}), values.shape)
-    return bool(np.array_equal(got, np.clip(values, lo, hi)))
-
-
-def clamps_of(expr: Expr) -> tuple[int, int]:
-    """The outermost clamps; where one was left out because it never bites, the end of the type."""
-    lo, hi = -128, 127
-    while expr.op in (Op.MIN, Op.MAX) and expr.args[1].op is Op.CONST:
-        lo, hi = (lo, min(hi, expr.args[1].value)) if expr.op is Op.MIN else (max(lo, expr.args[1].value), hi)
-        expr = expr.args[0]
-    return lo, hi
 
 
 def _elementwise(question: Question, form: Map) -> LibraryCall:

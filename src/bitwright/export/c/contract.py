@@ -183,7 +183,7 @@ def geometry_of(scene: Scene, step: Step) -> Geometry | None:
     first, second = (*(Axis(),) * missing, *form.axes)
     in_size = (*(1,) * missing, *source.shape[2:])
     out_size = (*(1,) * missing, *result.shape[2:])
-    in_pitch, out_pitch = _pitch(scene, step.inputs[0]), _pitch(scene, step.outputs[0])
+    in_pitch, out_pitch = pitch_of(scene, step.inputs[0]), pitch_of(scene, step.outputs[0])
     if in_pitch is None or out_pitch is None:
         return None
     found = Geometry(
@@ -195,7 +195,7 @@ def geometry_of(scene: Scene, step: Step) -> Geometry | None:
     return found if fits and prod(in_size) * in_pitch < INT32 and prod(out_size) * out_pitch < INT32 else None
 
 
-def _pitch(scene: Scene, name: str) -> int | None:
+def pitch_of(scene: Scene, name: str) -> int | None:
     """Elements from one pixel to the next, or None where pixels do not lie channels last at one distance."""
     shape, layout, view = scene.buffer(name).shape, scene.layouts[name], scene.views[name]
     channels, pixels = shape[1], prod(shape[2:])

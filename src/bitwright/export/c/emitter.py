@@ -12,6 +12,7 @@ from bitwright.export.c.constants import Constants
 from bitwright.export.c.contract import KernelCall, contract
 from bitwright.export.c.elements import map_function, table_function
 from bitwright.export.c.fast import FastCall, fast_contract
+from bitwright.export.c.fast_pool import FastPool, fast_pool
 from bitwright.export.c.fast_sum import description, fast_sum
 from bitwright.export.c.layout import Layout, choose_layouts
 from bitwright.export.c.library import Kernels, LibraryCall, Question, library_call
@@ -52,6 +53,7 @@ class Emitter:
         core: The core that kernels are chosen for; None for portable C.
         fast: Step → its kernel for that core.
         sums: Step → its kernel for sums.
+        pools: Step → its kernel for maxima.
         kernels: Whose kernels are wanted: ours, or those of the user's own library.
         library: Step → its call of that library.
         uncovered: Step → why that library does not compute it.
@@ -72,6 +74,7 @@ class Emitter:
     core: str | None = None
     fast: dict[str, FastCall] = field(default_factory=dict)
     sums: dict[str, FastSum] = field(default_factory=dict)
+    pools: dict[str, FastPool] = field(default_factory=dict)
     kernels: Kernels = "own"
     library: dict[str, LibraryCall] = field(default_factory=dict)
     uncovered: dict[str, str] = field(default_factory=dict)
@@ -107,6 +110,9 @@ class Emitter:
             total = None if step.name in self.library else fast_sum(self.scene, step, self.core)
             if total is not None:
                 self.sums[step.name] = total
+            pool = None if step.name in self.library else fast_pool(self.scene, step, self.core)
+            if pool is not None:
+                self.pools[step.name] = pool
         self.plan: Plan = plan(blocks, most_tries=self.most_tries)
         self.offsets = dict(zip((b.name for b in blocks), self.plan.offsets, strict=True))
 
@@ -145,6 +151,10 @@ class Emitter:
             return self.fast_kernel(step, self.fast[step.name])
         if step.name in self.sums:
             return self.fast_sum(step, self.sums[step.name])
+        if step.name in self.pools:
+            pool, name = self.pools[step.name], f"pool_{len(self.descriptions)}"
+            self.descriptions.append(pool.description(name, comment(step.layer)))
+            return pool.name, [f"{pool.name}(&{name}, {self.read(step.inputs[0])}, {self.written(step)});"]
         form = step.form
         if isinstance(form, Contract):
             found = contract(self.scene, step, lambda: f"{self.prefix}_epilogue_{len(self.epilogues)}")

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.data.contract import InputContract
+from bitwright.export.c import picture
 from bitwright.export.c.constants import Constants
 from bitwright.export.c.layout import Layout
 from bitwright.export.c.loops import Dimension, index, nest
@@ -30,16 +31,18 @@ class Helper:
         prototype: Its declaration without the semicolon.
         comment: What it does, for the header; plain text of ours.
         body: Its lines.
+        support: A function of the file that it calls.
     """
 
     prototype: str
     comment: str
     body: tuple[str, ...]
+    support: str = ""
 
     @property
     def definition(self) -> str:
         """The C text."""
-        return "\n".join([self.prototype, "{", *self.body, "}"])
+        return "\n".join([*([self.support] if self.support else []), self.prototype, "{", *self.body, "}"])
 
 
 def copy_loop(to: NDArray[np.int64], source: NDArray[np.int64], lines: Sequence[str]) -> list[str]:
@@ -146,6 +149,43 @@ def quantize_pixels(
     )
 
 
+def quantize_image(
+    prefix: str, suffix: str, buffer: Buffer, layout: Layout, contract: InputContract, rounding: Rounding,
+    constants: Constants,
+) -> Helper | None:  # fmt: skip
+    """A picture of any size → the integers that the network reads, or None where the contract does not resize or crop."""
+    shape = buffer.shape[1:]
+    if (contract.resize is None and contract.crop is None) or len(shape) != 3 or layout.order is None:
+        return None
+    first = contract.layout == "NCHW"
+    channels, height, width = shape if first else (shape[2], shape[0], shape[1])
+    tables = pixel_tables(buffer, contract, rounding, channels)
+    if tables is None or buffer.shape[0] != 1:
+        return None
+    c, y, x = layout.strides[1:] if first else (layout.strides[3], *layout.strides[1:3])
+    order = list(range(channels))[::-1] if contract.color == "BGR" and channels == 3 else list(range(channels))
+    kind = type_of(buffer.format.dtype)
+    what = [f"resized to {contract.resize}" if isinstance(contract.resize, int) else ""]
+    what += [f"resized to {contract.resize[0]}x{contract.resize[1]}" if isinstance(contract.resize, tuple) else ""]
+    what += ["its center cut out" if contract.crop is not None else ""]
+    return Helper(
+        picture.prototype(prefix, suffix, kind),
+        f"A picture of any size (rows of pixels of {channels} bytes each), {', '.join(w for w in what if w)}, to the "
+        "integers of the input, as they were measured; -1 if it is too small or too large.",
+        tuple(
+            picture.body(
+                (height, width),
+                contract.resize,
+                contract.crop is not None,
+                [constants.add("input", "table", f"pixels{i}", table) for i, table in enumerate(tables)],
+                order,
+                [f"{i * c} + y * {y} + x * {x}" for i in range(channels)],
+            )
+        ),
+        picture.support().rstrip(),
+    )
+
+
 def pixel_tables(
     buffer: Buffer, contract: InputContract, rounding: Rounding, channels: int
 ) -> list[NDArray[np.integer]] | None:
@@ -200,7 +240,8 @@ def helpers(
         buffer, layout = program.buffers[name], layouts[name]
         if contract is not None and (len(program.inputs) == 1 or contract.name == name):
             pixels = quantize_pixels(prefix, suffix, buffer, layout, contract, program.input_rounding, constants)
-            made += [pixels] if pixels is not None else []
+            image = quantize_image(prefix, suffix, buffer, layout, contract, program.input_rounding, constants)
+            made += [helper for helper in (pixels, image) if helper is not None]
         if layout.order is not None and buffer.format.bits <= 32:
             made.append(quantize_float(prefix, suffix, buffer, layout, program.input_rounding))
     for i, name in enumerate(program.outputs):

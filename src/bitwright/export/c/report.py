@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bitwright.export.c.emitter import Emitter
-from bitwright.mcu.arm import kernels
+from bitwright.mcu.arm import kernels, pools
 from bitwright.mcu.runtime import Instance
 from bitwright.program.forms import Contract
 
@@ -15,6 +15,7 @@ def report(e: Emitter) -> dict[str, Any]:
     program = e.program
     code = code_bytes(e.instances, len(e.functions), sum(map(len, e.functions)), len(program.steps))
     code += kernels.code_bytes([call.fast for call in e.fast.values()], list(e.sums.values()))
+    code += pools.CODE_BYTES * len({pool.source for pool in e.pools.values()})
     descriptions = 80 * len(e.descriptions)
     busiest = e.plan.busiest_step
     at = max(min(busiest, len(program.steps) - 1), 0)

@@ -14,7 +14,7 @@ from bitwright.export.c.library import HEADERS, ROUNDINGS
 from bitwright.export.c.names import comment, string
 from bitwright.export.c.python_face import python_face
 from bitwright.mcu import runtime
-from bitwright.mcu.arm import kernels, sums
+from bitwright.mcu.arm import kernels, pools, sums
 from bitwright.mcu.arm.dsp import Fast
 from bitwright.mcu.cpu.cores import cores
 from bitwright.mcu.cpu.kernels import VectorFast
@@ -139,6 +139,7 @@ def kernel_header(e: Emitter) -> str:
          runtime.render_helpers({*e.instances, *(instance for _, instance in e.epilogues.values())}),
          kernels.declarations(fast_kernels(e), e.prefix),
          *([sums.declarations(list(e.sums.values()), e.prefix)] if e.sums else []),
+         *([pools.declarations(pool_kinds(e), e.prefix)] if e.pools else []),
          *e.constants.declarations(), "", "#endif", ""]
     )  # fmt: skip
 
@@ -154,7 +155,13 @@ def kernel_source(e: Emitter) -> str:
     parts += [runtime.render(instance) for instance in sorted(e.instances)]
     parts.append(kernels.definitions(fast_kernels(e), e.prefix, runtime.fill_in))
     parts.append(sums.definitions(list(e.sums.values()), e.prefix, runtime.fill_in))
+    parts.append(pools.definitions(pool_kinds(e), runtime.fill_in))
     return "\n".join([*parts, ""])
+
+
+def pool_kinds(e: Emitter) -> list[str]:
+    """Types of the kernels for maxima that are used."""
+    return [pool.source for pool in e.pools.values()]
 
 
 def fast_kernels(e: Emitter) -> list[Fast | VectorFast]:

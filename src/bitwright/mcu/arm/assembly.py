@@ -334,6 +334,66 @@ def strip(name: str, stride: int, odd: bool, finish: Finish) -> list[str]:
     return function(name, lines)
 
 
+def taps(name: str, signed: bool, finish: Finish) -> list[str]:
+    """``bw_taps``: one filter of any number of taps per channel, one pixel, four channels at a time.
+
+    ``r0`` addresses of the taps, ``r1`` stream, ``r2`` output, ``r3`` ``bw_taps_t``.  The last four channels may be some of
+    those before them once more, so that nothing is read beyond the end.
+    """
+    extend = "sxtb16" if signed else "uxtb16"
+    again, loop, out = f".L{name}_four", f".L{name}_loop", f".L{name}_out"
+    sums, numbers = ("r6", "r7", "r8", "r9"), ("r3", "r4", "r5", "r10")
+    lines = [
+        "push {r4-r11, lr}",
+        "sub sp, #24",
+        "ldm.w r3, {r4, r5, r6, r7, r8}",  # taps, channels, offset, lo, hi
+        "strd r0, r4, [sp, #0]",
+        "subs r5, #4",
+        "strd r6, r5, [sp, #8]",
+        "strd r7, r8, [sp, #16]",
+        "mov.w r12, #0",
+        f"{again}:",
+        "ldrd r0, lr, [sp, #0]",
+        "ldm.w r1!, {r6, r7, r8, r9}",
+        f"{loop}:",
+        "ldr r3, [r0], #4",
+        "ldrd r10, r11, [r1], #8",
+        "ldr.w r3, [r3, r12]",
+        f"{extend} r4, r3",
+        f"{extend} r5, r3, ror #8",
+        "smlabb r6, r4, r10, r6",
+        "smlatt r8, r4, r10, r8",
+        "smlabb r7, r5, r11, r7",
+        "smlatt r9, r5, r11, r9",
+        "subs.w lr, lr, #1",
+        f"bne {loop}",
+    ]
+    if finish.multiplies:
+        lines.append("ldm.w r1!, {r3, r4, r5, r10}")
+        for value, multiplier in zip(sums, numbers, strict=True):
+            lines += multiply(finish, (value,), multiplier)
+    lines.append("ldm.w r1!, {r3, r4, r5, r10}")
+    lines += [f"asr.w {value}, {value}, {shift}" for value, shift in zip(sums, numbers, strict=True)]
+    lines += ["ldr r3, [sp, #8]", *(["ldrd r4, r5, [sp, #16]"] if finish.clamp == "any" else [])]
+    lines += saturate(finish, sums, "r3", ("r4", "r5"))
+    lines += [f"bfi r6, {value}, #{8 * i}, #8" for i, value in enumerate(sums) if i]
+    lines += [
+        "str.w r6, [r2, r12]",
+        "ldr r3, [sp, #12]",
+        "cmp r12, r3",
+        f"beq {out}",
+        "add.w r12, r12, #4",
+        "cmp r12, r3",
+        "it gt",
+        "movgt r12, r3",
+        f"b {again}",
+        f"{out}:",
+        "add sp, #24",
+        "pop {r4-r11, pc}",
+    ]
+    return function(name, lines)
+
+
 def quoted(functions: Sequence[Sequence[str]]) -> str:
     """Functions as file-scope assembly in C."""
     lines = [".pushsection .text", ".syntax unified", ".thumb"]

@@ -8,7 +8,10 @@
 
    A strip is two output rows of four channels (one row at stride 2).  Its ring holds for every column, for each of the
    four channels, two pairs of rows.  Its stream holds for every channel the weights of the three columns as (row 0,
-   row 1), (row 1, row 2); the bias; the multiplier; the shift. */
+   row 1), (row 1, row 2); the bias; the multiplier; the shift.
+
+   Depthwise windows of other shapes go four channels at a time.  Their stream holds for every four channels the biases; for
+   every tap the weights as 16-bit pairs, those of the first and third channel, then the others; multipliers; shifts. */
 typedef struct {
     int32_t units; /* groups of four k's */
     const uint32_t *end;
@@ -19,6 +22,11 @@ typedef struct {
     int32_t ring_bytes, row_pitch, pitch, offset, lo, hi;
 } bw_strip_t;
 
+typedef struct {
+    int32_t taps, out_c, offset, lo, hi;
+} bw_taps_t;
+
+typedef void bw_taps_fn(const void *const *taps, const uint32_t *stream, void *y, const bw_taps_t *t);
 typedef void bw_tile_fn(const int16_t *patch, const uint32_t *stream, void *y, const bw_tile_t *t);
 typedef void bw_expand_fn(int16_t *patch, const void *x, int32_t units);
 typedef void bw_columns_fn(int16_t *ring, const void *a, const void *b, int32_t columns, int32_t pitch_a, int32_t pitch_b);
@@ -36,3 +44,8 @@ typedef struct {
     bw_strip_fn *even, *odd; /* lower rows in the second slot, in the first */
     int32_t record; /* words of a channel in the stream */
 } bw_dsp_depthwise_t;
+
+typedef struct {
+    bw_conv_t conv;
+    bw_taps_fn *taps;
+} bw_dsp_taps_t;

@@ -20,6 +20,7 @@ from bitwright.mcu.arm.assembly import Clamp, Finish, Kind
 CORES = ("cortex-m4", "cortex-m7", "cortex-m33", "cortex-m35p", "cortex-m52", "cortex-m55", "cortex-m85")
 """Cores with the DSP extension.  It is optional on the M33, whose compilers then take the portable text."""
 INT32 = 1 << 31
+FOUR, MOST_TAPS = 4, 64
 Ints = NDArray[np.int64]
 
 
@@ -128,7 +129,9 @@ def choose(core: str | None, layer: Layer) -> Fast | None:
     if layer.groups == 1:
         return _conv(layer, numbers)
     outputs, inputs, *_ = layer.weights.shape
-    return _depthwise(layer, numbers) if layer.groups == layer.in_c == outputs and inputs == 1 else None
+    if layer.groups != layer.in_c or layer.in_c != outputs or inputs != 1:
+        return None
+    return _depthwise(layer, numbers) or _taps(layer, numbers)
 
 
 def _clamp(layer: Layer) -> Clamp:
@@ -246,6 +249,32 @@ def _depthwise(layer: Layer, numbers: _Numbers) -> Fast | None:
     )
 
 
+def _taps(layer: Layer, numbers: _Numbers) -> Fast | None:
+    channels, _, high, wide = layer.weights.shape
+    if channels < FOUR or high * wide > MOST_TAPS:
+        return None
+    w = layer.weights[:, 0].astype(np.int64).reshape(channels, -1).T & 0xFFFF
+    blocks = []
+    for start in range(0, channels, FOUR):
+        at = min(start, channels - FOUR)  # the last block holds the last four channels
+        block = w[:, at : at + FOUR]
+        pairs = np.stack([block[:, 0] | block[:, 2] << 16, block[:, 1] | block[:, 3] << 16], axis=1)
+        multiplier = [] if numbers.multiplier is None else [numbers.multiplier[at : at + FOUR]]
+        blocks += [numbers.bias[at : at + FOUR], pairs.ravel(), *multiplier, numbers.shift[at : at + FOUR]]
+    return Fast(
+        driver="bw_dsp_taps",
+        stream=_words(np.concatenate(blocks)),
+        step=0,
+        finish=numbers.finish,
+        source=layer.source,
+        offset=numbers.offset,
+        lo=layer.lo,
+        hi=layer.hi,
+        pointers=(f"bw_taps{layer.source}_{numbers.finish.name}",),
+        scratch_bytes=-(-layer.in_c // FOUR) * FOUR,
+    )
+
+
 # Text
 
 
@@ -274,7 +303,13 @@ def declarations(used: list[Fast], prefix: str) -> str:
     lines = [text("dsp.h")]
     lines += [f"#define {name} {prefix}_{name}" for name in (*drivers, *names)]
     lines += [f"void {name}(const {name}_t *d, const void *x, void *y, void *scratch);" for name in drivers]
-    kinds = {"bw_tile": "bw_tile_fn", "bw_expa": "bw_expand_fn", "bw_colu": "bw_columns_fn", "bw_stri": "bw_strip_fn"}
+    kinds = {
+        "bw_tile": "bw_tile_fn",
+        "bw_expa": "bw_expand_fn",
+        "bw_colu": "bw_columns_fn",
+        "bw_stri": "bw_strip_fn",
+        "bw_taps": "bw_taps_fn",
+    }
     lines += [f"{kinds[name[:7]]} {name};" for name in names]
     return "\n".join([*lines, ""])
 
@@ -298,8 +333,11 @@ def definitions(used: list[Fast], prefix: str, fill_in: Any) -> str:
         out.append(_twin(what, rest, prefix, finishes, fill_in))
     out += [_portable(name, prefix) for name in names]
     out.append("#endif\n")
-    files = {"bw_dsp_conv": "conv.c", "bw_dsp_depthwise": "depthwise.c"}
-    out += [fill_in(text(files[driver]), {"PREFIX": prefix}) for driver in sorted({fast.driver for fast in used})]
+    files = {"bw_dsp_conv": "conv.c", "bw_dsp_depthwise": "depthwise.c", "bw_dsp_taps": "taps.c"}
+    out += [
+        fill_in(text(files[driver]), {"PREFIX": prefix, "TAPS": str(MOST_TAPS)})
+        for driver in sorted({fast.driver for fast in used})
+    ]
     return "\n".join(out)
 
 
@@ -310,7 +348,7 @@ def _parts(name: str) -> tuple[str, str]:
 
 
 def _stem(name: str) -> str:
-    return next(stem for stem in ("tile", "expand", "strip", "columns") if _parts(name)[0].startswith(stem))
+    return next(stem for stem in ("tile", "expand", "strip", "columns", "taps") if _parts(name)[0].startswith(stem))
 
 
 def _twin(what: str, rest: str, prefix: str, finishes: dict[str, Finish], fill_in: Any) -> str:
@@ -318,7 +356,8 @@ def _twin(what: str, rest: str, prefix: str, finishes: dict[str, Finish], fill_i
     values = {"PREFIX": prefix, "FINISH": rest, "SOURCE": rest, "IN": C_TYPES.get(rest, "")}
     if rest in finishes:
         values["MULTIPLIES"] = str(int(finishes[rest].multiplies))
-    return str(fill_in(text(f"portable_{what}.c"), values))
+    file = "portable_taps_dsp.c" if what == "taps" else f"portable_{what}.c"
+    return str(fill_in(text(file), values))
 
 
 def _assembled(name: str, prefix: str, finishes: dict[str, Finish]) -> list[str]:
@@ -330,6 +369,8 @@ def _assembled(name: str, prefix: str, finishes: dict[str, Finish]) -> list[str]
         return assembly.expand(symbol, int(what[6:]), rest == "s8")
     if what.startswith("strip"):
         return assembly.strip(symbol, int(what[5]), what[6:] == "odd", finishes[rest])
+    if what.startswith("taps"):
+        return assembly.taps(symbol, what == "tapss8", finishes[rest])
     return assembly.columns(symbol, rest == "s8")
 
 
@@ -350,6 +391,11 @@ def _portable(name: str, prefix: str) -> str:
         return (
             f"void {name}(const int16_t *ring, const uint32_t *stream, void *y, const bw_strip_t *t)\n"
             f"{{\n    {prefix}_strip_{rest}({what[5]}, {int(what[6:] == 'odd')}, ring, stream, y, t);\n}}\n"
+        )
+    if what.startswith("taps"):
+        return (
+            f"void {name}(const void *const *taps, const uint32_t *stream, void *y, const bw_taps_t *t)\n"
+            f"{{\n    {prefix}_taps_{rest}({int(what == 'tapss8')}, taps, stream, y, t);\n}}\n"
         )
     return (
         f"void {name}(int16_t *ring, const void *a, const void *b, int32_t columns, int32_t pitch_a, int32_t pitch_b)\n"

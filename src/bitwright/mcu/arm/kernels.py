@@ -30,7 +30,13 @@ def definitions(used: list[Fast | VectorFast], prefix: str, fill_in: FillIn) -> 
 
 
 # Bytes of the C around the assembly (gcc 12.2, -O2).
-DRIVER_BYTES = {"bw_dsp_conv": 640, "bw_dsp_depthwise": 420, "bw_mve_conv": 480, "bw_mve_depthwise": 330}
+DRIVER_BYTES = {
+    "bw_dsp_conv": 640,
+    "bw_dsp_depthwise": 420,
+    "bw_dsp_taps": 330,
+    "bw_mve_conv": 480,
+    "bw_mve_depthwise": 330,
+}
 
 
 def code_bytes(used: list[Fast | VectorFast], totals: list[FastSum]) -> int:

@@ -14,7 +14,8 @@ from bitwright.mcu.arm.dsp import Fast, Layer, text
 CORES = ("cortex-m52", "cortex-m55", "cortex-m85")
 """Cores with vectors of integers.  They are optional; compilers for cores without them take the portable text."""
 INT32 = 1 << 31
-TAPS = 9
+TAPS, MOST_TAPS = 9, 64
+EIGHT = 8  # channels that the kernel for other windows does at once
 
 
 def choose(core: str | None, layer: Layer) -> Fast | None:
@@ -34,12 +35,20 @@ def choose(core: str | None, layer: Layer) -> Fast | None:
     if layer.groups == 1:
         driver, function, scratch = "bw_mve_conv", "bw_vectors", high * wide * inputs
         weights = flat.transpose(0, 2, 1).reshape(outputs, -1)
+    elif layer.groups == layer.in_c == outputs and inputs == 1 and outputs >= EIGHT and high * wide != TAPS:
+        if high * wide > MOST_TAPS:
+            return None
+        driver, function, scratch = "bw_mve_depthwise", "bw_taps", layer.in_c
+        weights = flat[:, 0]
     elif layer.groups == layer.in_c == outputs and inputs == 1 and high * wide <= TAPS:
         driver, function, scratch = "bw_mve_depthwise", "bw_nine", layer.in_c
         weights = np.pad(flat[:, 0], ((0, 0), (0, TAPS - high * wide)))
     else:
         return None
-    stream = _stream(layer, kind, weights, by_tap=driver == "bw_mve_depthwise")
+    if function == "bw_taps":
+        stream = _stream_of_eights(layer, kind, weights)
+    else:
+        stream = _stream(layer, kind, weights, by_tap=driver == "bw_mve_depthwise")
     return Fast(
         driver=driver,
         stream=stream,
@@ -88,6 +97,22 @@ def _stream(layer: Layer, kind: Kind, weights: NDArray[np.int8], *, by_tap: bool
     return np.ascontiguousarray(blocks).ravel().view("<u4").astype(np.uint32)
 
 
+def _stream_of_eights(layer: Layer, kind: Kind, weights: NDArray[np.int8]) -> NDArray[np.uint32]:
+    """Blocks of eight channels: biases of the even ones, of the odd ones, multipliers, negative shifts; then tap by tap."""
+    count = len(weights)
+    shift = layer.shift - (32 if kind == "single" else 0)
+    numbers = np.zeros((3, count), np.int64)
+    numbers[0] = layer.bias
+    numbers[1] = layer.multiplier if layer.multiplier.size else 0
+    numbers[2] = -shift
+    blocks = []
+    for start in range(0, count, EIGHT):
+        channels = np.arange(EIGHT) + min(start, count - EIGHT)
+        words = numbers[:, channels[[0, 2, 4, 6, 1, 3, 5, 7]]].astype("<i4")
+        blocks.append(np.concatenate([np.ascontiguousarray(words).view(np.int8).ravel(), weights[channels].T.ravel()]))
+    return np.concatenate(blocks).view("<u4").astype(np.uint32)
+
+
 # Text
 
 GUARD = "#if defined(__ARM_FEATURE_MVE)"
@@ -120,7 +145,9 @@ def assembled(used: list[Fast], prefix: str) -> list[list[str]]:
     for kind in sorted({fast.finish.kind for fast in used}):
         names = {pointer for fast in used for pointer in fast.pointers if fast.finish.kind == kind}
         for name in sorted(names):
-            make = vectors.tile if name.startswith("bw_vectors") else vectors.nine
+            make = {"bw_vectors": vectors.tile, "bw_nine": vectors.nine, "bw_taps": vectors.taps}[
+                name.rsplit("_", 1)[0]
+            ]
             functions.append(make(f"{prefix}_{name}", kind))
     return functions
 
@@ -130,13 +157,26 @@ def definitions(used: list[Fast], prefix: str, fill_in: Any) -> str:
     finishes = {fast.finish.kind for fast in used}
     out = [GUARD, assembly.quoted(assembled(used, prefix)), "#else"]
     for kind in sorted(finishes):
-        out.append(fill_in(text("portable_vectors.c"), {"PREFIX": prefix, "FINISH": kind, "SCALE": SCALES[kind]}))
+        values = {"PREFIX": prefix, "FINISH": kind, "SCALE": SCALES[kind]}
+        mine = {pointer.rsplit("_", 1)[0] for fast in used if fast.finish.kind == kind for pointer in fast.pointers}
+        if mine - {"bw_taps"}:
+            out.append(fill_in(text("portable_vectors.c"), values))
+        if "bw_taps" in mine:
+            wide = SCALES[kind].replace("numbers[4]", "numbers[8]")
+            out.append(fill_in(text("portable_taps.c"), {**values, "SCALE": wide}))
     for name in names_of(used):
         what, rest = name.removeprefix("bw_").split("_")
+        if what == "taps":
+            out.append(
+                f"void {name}(const void *x, const void *stream, void *y, const bw_mve_t *t)\n"
+                f"{{\n    {prefix}_taps_{rest}(x, stream, y, t);\n}}\n"
+            )
+            continue
         out.append(
             f"void {name}(const void *x, const void *stream, void *y, const bw_mve_t *t)\n"
             f"{{\n    {prefix}_vectors_{rest}(x, stream, y, t, {int(what == 'nine')});\n}}\n"
         )
     out.append("#endif\n")
-    out += [fill_in(text(FILES[driver]), {"PREFIX": prefix}) for driver in sorted({fast.driver for fast in used})]
+    values = {"PREFIX": prefix, "TAPS": str(MOST_TAPS)}
+    out += [fill_in(text(FILES[driver]), values) for driver in sorted({fast.driver for fast in used})]
     return "\n".join(out)

@@ -1,24 +1,26 @@
-/* Depthwise convolutions of up to nine taps: one pixel at a time, all channels. */
+/* Depthwise convolutions of any window: one pixel at a time, all channels. */
 void @PREFIX@_bw_mve_depthwise(const bw_mve_depthwise_t *d, const void *x, void *y, void *scratch)
 {
     const bw_conv_t *k = &d->conv;
-    const bw_mve_t t = {0, k->out_c, k->out_zero, k->lo, k->hi};
+    const bw_mve_t t = {k->k_h * k->k_w, k->out_c, k->out_zero, k->lo, k->hi};
     const unsigned char *from = (const unsigned char *)x;
     unsigned char *out = (unsigned char *)y, *outside = (unsigned char *)scratch;
     memset(outside, k->in_zero, (size_t)k->in_c);
     for (int32_t oy = 0; oy < k->out_h; oy++) {
         for (int32_t ox = 0; ox < k->out_w; ox++, out += k->out_pitch) {
-            const unsigned char *taps[9] = {outside, outside, outside, outside, outside, outside, outside, outside, outside};
+            const unsigned char *taps[@TAPS@];
             const int32_t top = oy * k->stride_h - k->pad_h, left = ox * k->stride_w - k->pad_w;
             const unsigned char **tap = taps;
             for (int32_t ky = 0; ky < k->k_h; ky++) {
                 const int32_t iy = top + ky * k->dilation_h;
                 for (int32_t kx = 0; kx < k->k_w; kx++, tap++) {
                     const int32_t ix = left + kx * k->dilation_w;
-                    if (iy >= 0 && iy < k->in_h && ix >= 0 && ix < k->in_w) {
-                        *tap = from + (iy * k->in_w + ix) * k->in_pitch;
-                    }
+                    const int inside = iy >= 0 && iy < k->in_h && ix >= 0 && ix < k->in_w;
+                    *tap = inside ? from + (iy * k->in_w + ix) * k->in_pitch : outside;
                 }
+            }
+            for (; tap < taps + 9; tap++) {
+                *tap = outside; /* one kernel reads nine always */
             }
             d->vectors((const void *)taps, k->weights, out, &t);
         }

@@ -100,3 +100,66 @@ def nine(name: str, kind: Kind) -> list[str]:
     lines += [*(["vldrw.u32 q1, [r0, #16]"] if kind != "shift" else []), "vldrw.u32 q2, [r0, #32]", *finish(kind)]
     lines += ["mov r7, r12", "vstrb.32 q0, [r7]", "add.w r12, r12, #4", "adds r0, #84", f"letp lr, {loop}"]
     return function(name, [*lines, "vpop {d8-d11}", "pop {r4-r12, pc}"])
+
+
+def taps(name: str, kind: Kind) -> list[str]:
+    """``bw_taps``: one filter of any number of taps per channel, one pixel, eight channels at a time.
+
+    Values widen to 16 bits, and products of even and of odd channels go to accumulators of their own.  The last eight
+    channels may be some of those before them once more, so that nothing is read beyond the end.
+
+    ``r0`` addresses of the taps, ``r1`` stream, ``r2`` output, ``r3`` ``bw_mve_t``.
+    """
+    again, loop, out = f".L{name}_eight", f".L{name}_loop", f".L{name}_out"
+    multipliers = [["vldrw.u32 q1, [r1, #32]"], ["vldrw.u32 q1, [r1, #48]"]] if kind != "shift" else [[], []]
+    lines = [
+        "push {r4-r12, lr}",
+        "vpush {d8-d15}",
+        "ldm.w r3, {r5, r6, r7, r8, r9}",  # taps, channels, zero point, lo, hi
+        "vdup.32 q4, r8",
+        "vdup.32 q5, r9",
+        "mov r11, r7",
+        "mov r9, r5",
+        "sub.w r12, r6, #8",
+        "mov.w r8, #0",
+        f"{again}:",
+        "vldrw.u32 q0, [r1]",
+        "vldrw.u32 q1, [r1, #16]",
+        "add.w r4, r1, #96",
+        "mov r5, r0",
+        "dls lr, r9",
+        f"{loop}:",
+        "ldr r6, [r5], #4",
+        "add r6, r8",
+        "vldrb.s16 q2, [r6]",
+        "vldrb.s16 q3, [r4], #8",
+        "vmullb.s16 q6, q2, q3",
+        "vadd.i32 q0, q0, q6",
+        "vmullt.s16 q7, q2, q3",
+        "vadd.i32 q1, q1, q7",
+        f"le lr, {loop}",
+        "vmov q6, q1",
+        *multipliers[0],
+        "vldrw.u32 q2, [r1, #64]",
+        *finish(kind),
+        "vmov q7, q0",
+        "vmov q0, q6",
+        *multipliers[1],
+        "vldrw.u32 q2, [r1, #80]",
+        *finish(kind),
+        "vmovnt.i32 q7, q0",
+        "add.w r6, r2, r8",
+        "vstrb.16 q7, [r6]",
+        "mov r1, r4",
+        "cmp r8, r12",
+        f"beq {out}",
+        "add.w r8, r8, #8",
+        "cmp r8, r12",
+        "it gt",
+        "movgt r8, r12",
+        f"b {again}",
+        f"{out}:",
+        "vpop {d8-d15}",
+        "pop {r4-r12, pc}",
+    ]
+    return function(name, lines)
