@@ -23,6 +23,8 @@ SEVERE_FLIPS, NOTABLE_FLIPS = 0.1, 0.04
 """Shares of changed decisions."""
 FEW_LOST, NONE_LOST = 0.95, 0.985
 """Agreement with the float network from which no error is severe, and from which all are minor."""
+LOUD = 0.2
+"""A share of the noise at the outputs that counts where answers are lost."""
 CONCENTRATED = 0.25
 """A layer with so much of a cause's noise is named in a finding of its own."""
 MOST_LAYERS = 2
@@ -65,7 +67,7 @@ def diagnose(
     """
     found = [
         *_preparation(doubt),
-        *(_tempered(one, agreement) for one in _errors(witness, effects)),
+        *(_tempered(one, agreement, effects.integers) for one in _errors(witness, effects)),
         *_accumulators(effects),
         *_islands(subject, effects),
         *_calibration(drift, effects),
@@ -102,10 +104,14 @@ def _rooted(found: list[Weighed]) -> list[Weighed]:
     return changed
 
 
-def _tempered(one: Weighed, agreement: float | None) -> Weighed:
+def _tempered(one: Weighed, agreement: float | None, whole: float) -> Weighed:
     """Where hardly an answer is lost, no error can be severe, however loud it is."""
-    if agreement is None or agreement < FEW_LOST:
+    if agreement is None:
         return one
+    if agreement < FEW_LOST:
+        # Answers are lost, so what makes most of the noise counts, however quiet it is.
+        loud = one.noise >= LOUD * whole and one.finding.severity == "minor"
+        return replace(one, finding=replace(one.finding, severity="notable")) if loud else one
     gentlest = "minor" if agreement >= NONE_LOST else "notable"
     grave = max(one.finding.severity, gentlest, key=lambda name: ORDER[name])
     return replace(one, finding=replace(one.finding, severity=grave))

@@ -150,7 +150,7 @@ def _effects(subject: Subject, drift: Drift, arrays: Arrays, progress: Progress 
 def measured_samples(subject: Subject) -> int:
     """On how many samples layers and causes are measured: fewer for large networks, whatever the machine."""
     macs = sum(subject.program.macs.values())
-    return 48 if macs <= 20e6 else 32 if macs <= 100e6 else 16 if macs <= 400e6 else 8
+    return 48 if macs <= 20e6 else 24 if macs <= 100e6 else 12 if macs <= 400e6 else 8
 
 
 def decider(subject: Subject) -> Callable[[Sequence[NDArray[Any]]], NDArray[Any]] | None:

@@ -90,7 +90,7 @@ class Witness:
         alive = tops[tops > 0]
         median = float(np.median(alive)) if alive.size else 0.0
         size = step(self._formats.weights[spec.name])
-        bits = self._formats.weights[spec.name].bits
+        width = self._formats.weights[spec.name].bits
         kept = max(0.0, float(np.log2(max(median / size, 1e-9))) + 1)
         format = self._formats.weights[spec.name]
         low, high = (format.along(v, spec.weights().ndim) for v in format.real_range)
@@ -102,13 +102,13 @@ class Witness:
                     f"{percent(beyond)} of the weights of {layer(sums)} lie beyond the range of {short(format)} "
                     f"({reaching:.3g}; the largest is {tops[worst]:.3g}, in channel {worst})"
                 ),
-                numbers={"overflow": beyond, "reach": reaching, "largest_weight": float(tops[worst]), "bits": bits},
+                numbers={"overflow": beyond, "reach": reaching, "largest_weight": float(tops[worst]), "bits": width},
                 channel=worst,
             )
         text = (
             f"channel {worst} of {layer(sums)} has weights up to {tops[worst]:.3g}, {tops[worst] / max(median, 1e-30):.3g} "
             f"times the median channel's {median:.3g}, and the one step of {size:.3g} for all {len(tops)} channels leaves "
-            f"the median channel {kept:.1f} of {bits} bits"
+            f"the median channel {kept:.1f} of {width} bits"
         )
         numbers = {
             "channels": len(tops),
@@ -116,7 +116,7 @@ class Witness:
             "median_channel": median,
             "ratio": float(tops[worst]) / max(median, 1e-30),
             "weight_step": size,
-            "bits": bits,
+            "bits": width,
             "median_channel_bits": kept,
         }
         fold = blown_up(subject).get(spec.name)
@@ -212,7 +212,7 @@ class Witness:
         where = f" at {joined.op} '{printable(joined.name, 40)}'" if joined is not None else ""
         who = f", which '{printable(forcing, 40)}' needs" if forcing else ""
         lost = float(np.log2(size / step(own)))
-        effect = f"{lost:.3g} bits coarser than" if lost >= 0 else f"{-lost:.3g} bits too narrow for"
+        effect = f"{bits(lost)} coarser than" if lost >= 0 else f"{bits(-lost)} too narrow for"
         return Evidence(
             text=(
                 f"{what(sums)} must share the format {short(formats.activations[tensor])} of {len(group)} tensors"
@@ -236,7 +236,7 @@ class Witness:
         lost = float(np.log2(step(self._format(sums)) / step(self._own(tensor))))
         why = f": {printable(notes[-1].split(':', 1)[1].strip(), 200)}" if notes else ""
         return Evidence(
-            text=f"the step of {what(sums)} is {abs(lost):.3g} bits {'coarser' if lost > 0 else 'finer'} than its own{why}",
+            text=f"the step of {what(sums)} is {bits(abs(lost))} {'coarser' if lost > 0 else 'finer'} than its own{why}",
             numbers={"bits_lost": lost, "own_format": str(self._own(tensor))},
         )
 
@@ -252,7 +252,7 @@ class Witness:
             lost = float(np.log2(step(self._format(sums)) / step(self._own(sums.piece.tensor))))
             numbers["bits_lost"] = lost
             if lost > 0:
-                rule += f", {lost:.3g} bits coarser than its own values need"
+                rule += f", {bits(lost)} coarser than its own values need"
         target = self.splitter.subject.target.name
         return Evidence(
             text=f"{target} computes {layer(sums)} ({sums.piece.op}) by its own rule{rule}", numbers=numbers
@@ -305,6 +305,12 @@ def short(format: Format) -> str:
     if np.ndim(format.scale) == 0:
         return str(format)
     return f"int{format.bits} per channel"
+
+
+def bits(count: float) -> str:
+    """``1 bit``, ``1.5 bits``."""
+    text = f"{count:.3g}"
+    return f"{text} bit" if text == "1" else f"{text} bits"
 
 
 def percent(share: float) -> str:
