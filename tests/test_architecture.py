@@ -39,6 +39,7 @@ LEVELS = (
     ("api",),
     ("tensors",),
     ("inspection", "detailing", "comparing", "flipping"),
+    ("familiar",),
     ("view",),
     ("commands",),
     ("cli", "app"),

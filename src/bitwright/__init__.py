@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from bitwright.detailing import details
     from bitwright.estimating import estimate
     from bitwright.explain.entry import explain
+    from bitwright.familiar.dlquantizer import Quantizer
+    from bitwright.familiar.nnom import generate_model
     from bitwright.flipping import flips
     from bitwright.inspection import inspect
     from bitwright.quantized import Quantized
@@ -33,6 +35,7 @@ __all__ = [
     "Calibration",
     "Model",
     "Quantized",
+    "Quantizer",
     "Target",
     "__version__",
     "calibrate",
@@ -41,11 +44,12 @@ __all__ = [
     "deploy",
     "details",
     "errors",
-    "flips",
     "estimate",
     "explain",
     "export",
     "faces",
+    "flips",
+    "generate_model",
     "inspect",
     "learned",
     "list_targets",
@@ -61,6 +65,7 @@ _HOMES = {
     "Calibration": "api",
     "Model": "api",
     "Quantized": "quantized",
+    "Quantizer": "familiar.dlquantizer",
     "Target": "targets.target",
     "calibrate": "api",
     "compare": "comparing",
@@ -72,6 +77,7 @@ _HOMES = {
     "export": "api",
     "faces": "view.faces",
     "flips": "flipping",
+    "generate_model": "familiar.nnom",
     "inspect": "inspection",
     "learned": "api",
     "list_targets": "targets.target",

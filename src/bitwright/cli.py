@@ -17,8 +17,8 @@ from bitwright import __version__
 
 # In the order in which they are used.
 COMMANDS = (
-    "inspect", "calibrate", "quantize", "validate", "explain", "details", "compare", "report", "check", "export", "estimate",
-    "deploy", "app", "targets", "demo",
+    "inspect", "calibrate", "quantize", "validate", "explain", "details", "compare", "report", "check", "widths", "export",
+    "estimate", "deploy", "app", "targets", "vitis", "demo",
 )  # fmt: skip
 
 
