@@ -61,7 +61,11 @@ def layer_rows(spec: NetworkSpec, program: Program) -> tuple[LayerRow, ...]:
     """
     reasons = float_reasons(spec, program)
     tables = {step.layer for step in program.steps if isinstance(step.form, Table)}
-    return tuple(_row(layer, spec, reasons.get(layer.name), is_table=layer.name in tables) for layer in spec.layers)
+    rows = (
+        (layer, _row(layer, spec, reasons.get(layer.name), is_table=layer.name in tables)) for layer in spec.layers
+    )
+    # What a front end put in to turn a layout is none of the user's layers, as long as it costs no float.
+    return tuple(row for layer, row in rows if layer.layer.sources or row.becomes != "integer")
 
 
 def _row(layer: LayerSpec, spec: NetworkSpec, reason: str | None, *, is_table: bool) -> LayerRow:
@@ -73,8 +77,8 @@ def _row(layer: LayerSpec, spec: NetworkSpec, reason: str | None, *, is_table: b
         reason=reason or "",
         macs=layer.macs,
         parameters=sum(x.size for x in layer.inputs[1:] if isinstance(x, np.ndarray)) if layer.is_linear else 0,
-        inputs=tuple(spec.shapes[t] for t in layer.tensors if t in spec.shapes),
-        outputs=tuple(spec.shapes[t] for t in layer.outputs if t in spec.shapes),
+        inputs=tuple(spec.user_shape(t) for t in layer.tensors if t in spec.shapes),
+        outputs=tuple(spec.user_shape(t) for t in layer.outputs if t in spec.shapes),
         sources=layer.layer.sources,
     )
 

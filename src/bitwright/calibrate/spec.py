@@ -99,6 +99,7 @@ class NetworkSpec:
         consumers: Tensor → layers that read it.
         shapes: Tensor → shape with batch 1.
         integer: Tensors that hold integers (indices, class numbers) in the float network already.
+        last: Tensors that are held with their channels second, while the user's network has them last.
     """
 
     layers: tuple[LayerSpec, ...]
@@ -107,6 +108,12 @@ class NetworkSpec:
     consumers: Mapping[str, tuple[LayerSpec, ...]]
     shapes: Mapping[str, tuple[int, ...]]
     integer: frozenset[str] = field(default_factory=frozenset)
+    last: frozenset[str] = field(default_factory=frozenset)
+
+    def user_shape(self, tensor: str) -> tuple[int, ...]:
+        """The shape of ``tensor`` as the user's network has it."""
+        shape = self.shapes[tensor]
+        return (shape[0], *shape[2:], shape[1]) if tensor in self.last and len(shape) > 2 else shape
 
     def producer(self, tensor: str) -> LayerSpec | None:
         """The layer that produces ``tensor``, or None for an input."""
@@ -207,6 +214,7 @@ def read_layers(net: Network, target: Target) -> NetworkSpec:
         consumers=consumers,
         shapes={t: net.shape(t) for t in tensors if net.has_shape(t)},
         integer=frozenset(t for t in tensors if not np.issubdtype(net.dtype(t), np.floating)),
+        last=net.channels_last,
     )
 
 

@@ -102,6 +102,8 @@ def calibration_table(
         if name in statistics.activations:
             rows += _inputs(name, statistics.activations[name], contracts.get(name))
     for layer in layers:
+        if not layer.sources:
+            continue  # a front end turned a layout there: no layer of the user's, and the same numbers once more
         observed = [t for t in layer.outputs if t in statistics.activations]
         if observed:
             parts = [statistics.activations[t].overall() for t in observed]

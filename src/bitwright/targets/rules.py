@@ -19,10 +19,10 @@ POOLS = ("AveragePool", "GlobalAveragePool", "ReduceMean")
 
 METHODS: Mapping[str, frozenset[str]] = MappingProxyType(
     {
-        **dict.fromkeys(POOLS, frozenset({"exact", "dpu", "truncate", "away"})),
+        **dict.fromkeys(POOLS, frozenset({"exact", "dpu", "truncate", "away", "mean"})),
         **dict.fromkeys(("Add", "Sub", "Mul"), frozenset({"shift", "common-shift", "tflite"})),
         "Softmax": frozenset({"integer", "q7", "gemmlowp"}),
-        **dict.fromkeys(("Gemm", "MatMul"), frozenset({"single"})),
+        **dict.fromkeys(("Gemm", "MatMul"), frozenset({"plain", "single"})),
         "LeakyRelu": frozenset({"table", "dpu"}),
         **dict.fromkeys(("Sigmoid", "Tanh", "HardSigmoid", "HardSwish"), frozenset({"table"})),
     }
@@ -34,6 +34,7 @@ METHOD_MEANING: Mapping[str, str] = MappingProxyType(
         "exact": "sum times a fixed-point 1/count, rounded once",
         "dpu": "sum, or negative input, times the DPU's k/2^n, rounded once",
         "truncate": "sum divided by the count toward zero",
+        "mean": "TensorFlow Lite's MEAN: sum times a Q31 multiplier into which the count was divided in integers",
         "away": "sum divided by the count, half away from zero",
         "shift": "operands aligned by shifts, exact sum or product, rounded once",
         "common-shift": "operands weighted by fixed-point multipliers, exact sum or product, rounded once",
@@ -41,6 +42,7 @@ METHOD_MEANING: Mapping[str, str] = MappingProxyType(
         "a product requantized once",
         "integer": "exact table of exponentials, integer sum, one rounded division",
         "gemmlowp": "TensorFlow Lite's and CMSIS-NN's: exponentials in Q0.31, reciprocal of their sum by Newton's method",
+        "plain": "exact sum, requantized as the target requantizes",
         "single": "requantized by an integer multiplier with one rounding, half up, whatever the target's requantizer",
         "q7": "powers of two instead of exponentials, as arm_softmax_q7",
         "table": "exact table with one entry per input integer",
