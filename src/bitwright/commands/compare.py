@@ -39,20 +39,19 @@ def compare(
     most: int,
     as_json: bool,
 ) -> None:
-    """Show where B stores tensors better or worse than A, the largest difference first.
+    """Show where B stores tensors better or worse than A, the largest difference first, and say why.
 
-    A and B are .bw files or reports (bitwright report).  Nothing is run, but with --flips or --profile: then samples of
-    --data (random numbers without it) go through both, and integers that differ are counted, those that a layer flips
-    itself, given the same inputs, and all of them.
+    A and B are .bw files or reports (bitwright report).  With --data, every difference is weighed by what it costs at
+    the outputs on those samples.  With --flips or --profile, samples of --data (random numbers without it) go through
+    both, and integers that differ are counted, those that a layer flips itself, given the same inputs, and all of them.
     """
     from bitwright.commands.flips import show_flips
+    from bitwright.commands.reasons import reasons, show_reasons
     from bitwright.comparing import compare as run
     from bitwright.flipping import flips as count
 
     if (b is None) == (profile is None):
         raise click.UsageError("Give two files, or one and --profile.")
-    if data is not None and not (flips or profile):
-        raise click.UsageError("--data is for --flips and --profile.")
     if b is None:
         flipped = count(a, profile=profile, data=data, samples=samples)
         if as_json:
@@ -63,15 +62,20 @@ def compare(
     if {a.suffix.lower(), b.suffix.lower()} & {".html", ".htm"}:
         from bitwright.view.against import compare_files
 
-        found = compare_files(a, b)
+        found, why = compare_files(a, b), None
     else:
         found = run(a, b)
+        why = reasons(a, b, found, data=None if flips else data, samples=samples)
     counted = count(a, b, data=data, samples=samples) if flips else None
     if as_json:
-        more = {} if counted is None else {"flips": counted.to_json()}
+        more: dict[str, Any] = {} if counted is None else {"flips": counted.to_json()}
+        more |= {} if why is None else {"why": why.to_json()}
         screen.emit_json({**found.to_json(), **more})
         return
     show(found, a, b, most)
+    if why is not None:
+        screen.say()
+        show_reasons(why, most)
     if counted is not None:
         screen.say()
         show_flips(counted, most)
