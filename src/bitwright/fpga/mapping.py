@@ -418,7 +418,7 @@ class _Builder:
         buffers = [self.program.buffers[name] for name in step.inputs]
         if len(buffers) == 1 and not any(np.size(self.program.tensors[t]) > 1 for t in form.params.values()):
             source = buffers[0]
-            if source.format.bits != 8:  # noqa: PLR2004
+            if source.format.bits != 8:
                 raise _Not("its table is not from bytes to bytes")
             codes = np.arange(source.format.lo, source.format.hi + 1)
             values: dict[str, NDArray[np.integer[Any]]] = {"x0": np.clip(codes, source.lo, source.hi)}
