@@ -35,7 +35,8 @@ SEEDS = range(8)
 NETWORKS = ("residual", "depthwise_relu6", "fire", "pools", "activations")
 TARGETS = ("mcu-cmsis-nn", "mcu-q7", "cpu")
 HEAD = "# Instructions per unit of each size of a step, for each kernel.  Written by scripts/fit_instructions.py.\n"
-MOST_TERMS, FEW = 6, 6
+FEW = 4  # steps of a kernel
+LARGE_COUNT_MORE = 0.3  # weight of a relative error: the count to this power
 Row = tuple[str, dict[str, float], int]
 
 
@@ -102,52 +103,87 @@ def counted(tree: Exported, program: Program, board: Board, folder: Path) -> lis
     return [qemu.instructions(board, ticks) for ticks in found.steps]
 
 
-def fit(found: list[Row]) -> dict[str, float]:
-    """Costs that are not negative, by taking out those that would be; few terms."""
-    counts = np.array([count for _, _, count in found], float)
-    names = [n for n in found[0][1] if any(size[n] for _, size, _ in found)]
-    # Relative errors, those of large steps counting somewhat more.
-    weights = (counts / np.median(counts)) ** 0.25
-    matrix = np.array([[size[n] for n in names] for _, size, _ in found]) / counts[:, None] * weights[:, None]
-    keep = greedy(matrix, weights)
-    costs = solve(matrix[:, keep], weights)
-    return {names[k]: round(float(c), 4) for k, c in zip(keep, costs, strict=True) if c > 1e-4}
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """Kernels that are one loop with different ends.
+
+    Attributes:
+        shared: Sizes that cost the same in all of them.
+        own: Sizes whose cost is that of the variant.
+        fixed: Costs that follow from the text of the kernel.
+    """
+
+    shared: tuple[str, ...]
+    own: tuple[str, ...] = ()
+    fixed: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
-def pooled(key: str, by_key: Mapping[str, list[Row]]) -> list[Row]:
-    """The steps of a kernel; where they are few, those of all its variants."""
-    if len(by_key[key]) >= FEW:
-        return by_key[key]
-    stem = key.split(maxsplit=1)[0] if " " in key else "_".join(key.split("_")[:2])
-    return [row for other, found in by_key.items() if other.startswith(stem) for row in found]
+FAMILIES: Mapping[str, Family] = {
+    "bw_dsp_conv": Family(("patch", "window", "windows", "pixels", "call"), ("tiles", "rests"), {"units": 1.0}),
+    "bw_dsp_depthwise": Family(("ring", "strips", "call"), ("columns",)),
+    "bw_mve_conv": Family(("steps", "window", "windows", "pixels", "call"), ("quads",)),
+    "bw_mve_depthwise": Family(("pixels", "window", "call"), ("quads",)),
+    "bw_conv": Family(("call",), ("inside", "rows", "windows", "outputs")),
+    "bw_pointwise": Family(("call",), ("macs", "outputs", "pixels")),
+    "bw_depthwise": Family(("call",), ("inside", "rows", "windows", "pixels", "outputs")),
+    "loop nest contract": Family(("call",), ("inside", "rows", "outputs", "nodes", "wide")),
+    "loop nest reduce": Family(("call",), ("inside", "outputs", "nodes", "wide", "divisions")),
+    "loop nest map": Family(("call",), ("inputs", "outputs", "nodes", "wide", "divisions")),
+    "loop nest table": Family(("call",), ("outputs",)),
+    "copy": Family(("call",), ("outputs",)),
+    "": Family(("call",), ("outputs", "macs", "quads", "steps")),
+}
 
 
-def greedy(matrix: np.ndarray, wanted: np.ndarray) -> list[int]:
-    """The columns that explain most, one after the other."""
-    keep: list[int] = []
-    best = np.inf
-    while len(keep) < min(MOST_TERMS, len(wanted)):
-        trials = []
-        for k in range(matrix.shape[1]):
-            if k not in keep:
-                costs = solve(matrix[:, [*keep, k]], wanted)
-                trials.append((float(np.sum((matrix[:, [*keep, k]] @ costs - wanted) ** 2)), k))
-        error, k = min(trials, default=(np.inf, -1))
-        if error > 0.97 * best:
-            break
-        best = error
-        keep.append(k)
-    return keep
+def family_of(key: str) -> str:
+    """The name of a kernel's family."""
+    return max((name for name in FAMILIES if key.startswith(name)), key=len)
+
+
+def fits(by_key: Mapping[str, list[Row]]) -> dict[str, dict[str, float]]:
+    """The costs of all kernels of a core, family by family."""
+    found: dict[str, dict[str, float]] = {}
+    for name in sorted({family_of(key) for key in by_key}):
+        found |= fit_family(FAMILIES[name], {key: rows for key, rows in by_key.items() if family_of(key) == name})
+    return found
+
+
+def fit_family(family: Family, by_key: Mapping[str, list[Row]]) -> dict[str, dict[str, float]]:
+    """Least squares of the relative error with no cost below zero; variants with few steps cost what the others do."""
+    rare = [key for key, rows in by_key.items() if len(rows) < FEW]
+    group = {key: "*" if key in rare and len(rare) < len(by_key) else key for key in by_key}
+    if "*" in group.values():
+        group |= {key: "*" for key in rare}
+    groups = sorted(set(group.values()))
+    columns = [(None, size) for size in family.shared] + [(g, size) for g in groups for size in family.own]
+    matrix, wanted = [], []
+    for key, rows in by_key.items():
+        for _, size, count in rows:
+            weight = count**LARGE_COUNT_MORE / count
+            rest = count - sum(size[n] * cost for n, cost in family.fixed.items())
+            matrix.append([weight * size[n] * (g is None or g == group[key]) for g, n in columns])
+            wanted.append(weight * rest)
+    costs = solve(np.array(matrix), np.array(wanted))
+    return {
+        key: dict(family.fixed)
+        | {
+            n: round(float(c), 4)
+            for (g, n), c in zip(columns, costs, strict=True)
+            if (g is None or g == group[key]) and c > 1e-4
+        }
+        for key in by_key
+    }
 
 
 def solve(matrix: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """Least squares of ``matrix @ costs = wanted`` with no cost below zero."""
-    active = list(range(matrix.shape[1]))
+    active = [k for k in range(matrix.shape[1]) if matrix[:, k].any()]
     costs = np.zeros(matrix.shape[1])
+    scale = np.sqrt((matrix**2).sum(0)).clip(min=1e-12)
     while active:
-        part, *_ = np.linalg.lstsq(matrix[:, active], wanted, rcond=None)
+        part, *_ = np.linalg.lstsq(matrix[:, active] / scale[active], wanted, rcond=None)
         if (part >= 0).all():
-            costs[active] = part
+            costs[active] = part / scale[active]
             break
         active.pop(int(np.argmin(part)))
     return costs
@@ -184,7 +220,7 @@ def main() -> None:
         if check:
             costs[core] = {k: dict(v) for k, v in table()[core].items()}
         else:
-            costs[core] = {key: fit(pooled(key, by_key)) for key in by_key}
+            costs[core] = fits(by_key)
         for key, found in sorted(by_key.items()):
             ratios = [one_step(size, costs[core], key) / count for _, size, count in found]
             spread = np.percentile(ratios, [5, 50, 95])
