@@ -14,7 +14,7 @@ from bitwright.boards.registry import board_names, find_board, nearest
 from bitwright.cli import COMMANDS
 from bitwright.commands import catalog
 from bitwright.deploying import deploy, random_inputs
-from bitwright.errors import DataError, ExportError, ToolMissing, UnknownTarget
+from bitwright.errors import DataError, ToolMissing, UnknownTarget
 from bitwright.estimating import estimate
 from bitwright.mcu import firmware
 from bitwright.mcu.board import FOLDER
@@ -199,5 +199,3 @@ def test_near_names() -> None:
 def test_data_needs_a_contract() -> None:
     with pytest.raises(DataError, match="no input contract"):
         deploy(quantized("mlp", "mcu-cmsis-nn"), "host", data=VAL)
-    with pytest.raises(ExportError, match="no processors"):
-        estimate(quantized("mlp", "mcu-cmsis-nn"), config="16x16")
