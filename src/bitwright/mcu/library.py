@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import tempfile
+import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -56,6 +57,7 @@ class Library:
         weakref.finalize(self, _remove, path)
         self._run = getattr(self.handle, f"{tree.prefix}_run")
         self._run.restype = ctypes.c_int
+        self._own = threading.local()
 
     def run(self, inputs: Mapping[str, Values], *, threads: int = 1) -> dict[str, Values]:
         """The integers of the outputs.
@@ -84,7 +86,7 @@ class Library:
         arrays = [*given, *made.values()]
 
         def work(samples: range) -> None:
-            arena = np.zeros(self.arena_bytes // 8 + 1, np.int64)
+            arena = self._arena()
             for i in samples:
                 status = self._run(*(_pointer(a, i) for a in arrays), _pointer(arena, 0))
                 if status != 0:
@@ -100,15 +102,29 @@ class Library:
 
     def stored(self, name: str, values: Values) -> Values:
         """Samples ``[n, ...]`` of a buffer as its C type ``[n, size]`` in storage order."""
-        buffer = self.program.buffers[name]
-        rows = np.ascontiguousarray(values, dtype=buffer.format.dtype).reshape(-1, buffer.size)
-        return np.ascontiguousarray(rows[:, self.tree.layouts[name].positions])
+        buffer, layout = self.program.buffers[name], self.tree.layouts[name]
+        rows = np.asarray(values, dtype=buffer.format.dtype)
+        if layout.order is not None and layout.order[0] == 0:
+            turned = rows.reshape(-1, *buffer.shape[1:]).transpose(layout.order)
+            return np.ascontiguousarray(turned).reshape(-1, buffer.size)
+        return np.ascontiguousarray(rows.reshape(-1, buffer.size)[:, layout.positions])
 
     def restored(self, name: str, rows: Values) -> Values:
         """The inverse of :meth:`stored`."""
+        shape, layout = self.program.buffers[name].shape, self.tree.layouts[name]
+        if layout.order is not None and layout.order[0] == 0:
+            turned = rows.reshape(-1, *(shape[axis] for axis in layout.order[1:]))
+            return np.ascontiguousarray(turned.transpose(np.argsort(layout.order)))
         out = np.empty_like(rows)
-        out[:, self.tree.layouts[name].positions] = rows
-        return out.reshape(-1, *self.program.buffers[name].shape[1:])
+        out[:, layout.positions] = rows
+        return out.reshape(-1, *shape[1:])
+
+    def _arena(self) -> NDArray[np.int64]:
+        """Working memory of this thread, kept between calls."""
+        if not hasattr(self._own, "arena"):
+            self._own.arena = np.zeros(self.arena_bytes // 8 + 1, np.int64)
+        found: NDArray[np.int64] = self._own.arena
+        return found
 
     @property
     def arena_bytes(self) -> int:
