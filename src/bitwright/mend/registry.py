@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from bitwright.errors import PassError, printable
+from bitwright.mend.adaround import AdaptiveRounding
 from bitwright.mend.analytic import CorrectBiasAnalytically
 from bitwright.mend.biases import CorrectBias
 from bitwright.mend.center import Center
@@ -26,6 +27,7 @@ from bitwright.mend.structure import (
     SplitOutliers,
     UnfoldBatchNorm,
 )
+from bitwright.mend.widths import WidenActivations
 
 KINDS: tuple[type[Repair], ...] = (
     TrySchemes,
@@ -37,9 +39,11 @@ KINDS: tuple[type[Repair], ...] = (
     CorrectBiasAnalytically,
     LearnRanges,
     Reconstruct,
+    AdaptiveRounding,
     SplitConcatenation,
     SplitOutliers,
     UnfoldBatchNorm,
+    WidenActivations,
 )
 REPAIRS: Mapping[str, type[Repair]] = MappingProxyType({kind.name: kind for kind in KINDS})
 

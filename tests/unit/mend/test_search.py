@@ -70,6 +70,29 @@ def test_a_planted_problem_is_mended(target: str) -> None:
     assert program.integer_mac_share == 1.0
 
 
+@pytest.mark.parametrize(
+    "repairs", ["adaround{iterations=120, rows=1000}", "adaround{iterations=120, rows=1000, drop=0.3}"]
+)
+def test_few_bits_are_learned(repairs: str) -> None:
+    plain = mended("fpga-w4", "equalize")
+    result = mended("fpga-w4", f"equalize,{repairs}")
+    assert result.after.sqnr > plain.after.sqnr + 0.3
+    assert result.history[-1].kept
+
+
+@pytest.mark.parametrize(
+    "repair", ["absorb-bias", "dead-channels", "split-concat", "split-channels", "unfold-scale", "analytic-bias"]
+)
+def test_repairs_of_structure_end_and_say_what_they_did(repair: str) -> None:
+    result = mended("fpga", repair)
+    (attempt,) = result.history
+    assert attempt.text
+    assert result.program().integer_mac_share == 1.0
+    if repair == "unfold-scale":  # single channels of the planted weights stand out by 40
+        assert attempt.kept
+        assert "stand on their own" in attempt.text
+
+
 def test_history_is_truthful() -> None:
     result = mended("fpga", "equalize,reconstruct")
     score = result.before
