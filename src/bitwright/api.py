@@ -532,7 +532,7 @@ def export(
         verify: Read the files back with an independent reader, compare every output, and write a certificate.
         data: Samples for that; by default numbers drawn at random over the range of the input, always the same.
         samples: How many; by default 8.
-        **options: Of the format; see the reference of exports.
+        options: Of the format; see the reference of exports.
 
     Returns:
         What was written, and with ``verify`` what reading it back found.
