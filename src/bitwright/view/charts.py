@@ -53,7 +53,7 @@ def profile(points: Sequence[PointSeen], what: str, *, width: int = WIDE) -> Mar
     parts.append(words(width, TALL + 14, "layers in order of execution →", size=9, text_anchor="end"))
     told = f"{what}: from {values[0]:.1f} to {values[-1]:.1f} dB over {len(values)} layers"
     drawing = svg(width, TALL + FOOT, *parts, label=told, class_="profile")
-    return tag("figure", tag("figcaption", what, ", dB", class_="muted"), drawing)
+    return tag("figure", tag("figcaption", what, ", dB", class_="muted"), drawing, tabindex=0)
 
 
 def memory_map(memory: MemorySeen, *, width: int = WIDE) -> Markup:
@@ -61,7 +61,7 @@ def memory_map(memory: MemorySeen, *, width: int = WIDE) -> Markup:
     timed = memory.steps > 0 and any(r.first is not None for r in memory.regions)
     drawing = _timed(memory, width) if timed else _bar(memory, width)
     head = tag("figcaption", tag("strong", memory.name), f"  {memory.size:,} bytes. {memory.note}")
-    return tag("figure", head, drawing, _regions(memory), class_="memory")
+    return tag("figure", head, drawing, _regions(memory), class_="memory", tabindex=0)
 
 
 def _timed(memory: MemorySeen, width: int) -> Markup:

@@ -163,7 +163,12 @@ def _page(page: Page, whole: bool) -> Markup:
         _title(page.name, f"target {page.side.target}", f"{page.side.samples:,} samples"),
         tag("p", label(page.verdict, 400), class_=f"verdict {page.verdict_kind}") if page.verdict else None,
         panels.tiles(page.tiles),
-        tag("div", tensor_table(worst, shared_axis(page.tensors), caption="Tensors that lose most"), class_="scroll"),
+        tag(
+            "div",
+            tensor_table(worst, shared_axis(page.tensors), caption="Tensors that lose most"),
+            class_="scroll",
+            tabindex=0,
+        ),
     )
 
 
@@ -216,6 +221,16 @@ def _rows(title: str) -> Callable[[Any, bool], Markup]:
     return draw
 
 
+def _comparison(value: Any, whole: bool) -> Markup:
+    rows = rows_of(value)
+    shown = rows if whole else rows[:MOST]
+    sides = [f"{letter} {side.name} for {side.target}" for letter, side in (("A", value.a), ("B", value.b))]
+    told = f"{value.different} of {len(value.tensors)} tensors have other formats."
+    notes = [tag("p", label(note, 400), class_="muted") for note in value.notes]
+    more = tag("p", f"… and {len(rows) - len(shown)} more rows", class_="muted") if len(shown) < len(rows) else None
+    return tag("div", _title(f"{sides[0]}, {sides[1]}"), tag("p", told), *notes, _table(shown), more)
+
+
 def _explanation(value: Any, whole: bool) -> Markup:
     from bitwright.view.look import explained_profile, finding_seen
 
@@ -235,7 +250,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> Markup:
     names = [key for key, cell in rows[0].items() if not isinstance(cell, (dict, list))]
     head = tag("thead", tag("tr", *(tag("th", name.replace("_", " "), scope="col") for name in names)))
     body = [tag("tr", *(_cell(row.get(name)) for name in names)) for row in rows]
-    return tag("div", tag("table", head, tag("tbody", *body), class_="plain"), class_="scroll")
+    return tag("div", tag("table", head, tag("tbody", *body), class_="plain"), class_="scroll", tabindex=0)
 
 
 def _cell(value: Any) -> Markup:
@@ -257,7 +272,7 @@ PICTURES: dict[str, Callable[[Any, bool], Markup]] = {
     "Measured": _rows("steps on the board"),
     "Model": _network,
     "Network": _network,
-    "NetworkComparison": _rows("comparison"),
+    "NetworkComparison": _comparison,
     "Quantized": _quantized,
     "Report": lambda value, whole: _page(value.page, whole),
     "Validation": _validation,

@@ -67,4 +67,4 @@ def observed_table(calibration: Calibration, most: int | None = None) -> Markup:
     ]
     more = tag("p", f"… and {len(tensors) - len(shown)} more", class_="muted") if len(shown) < len(tensors) else None
     table = tag("table", tag("thead", head), tag("tbody", *rows), class_="tensors")
-    return tag("div", tag("div", table, class_="scroll"), more)
+    return tag("div", tag("div", table, class_="scroll", tabindex=0), more)

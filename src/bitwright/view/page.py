@@ -42,7 +42,7 @@ def row_link(page: Page) -> Link:
 def section(name: str, title: str, *content: Content, pane: bool = False) -> Markup:
     """A part of the page with its heading."""
     inner = (tag("h2", title), *content)
-    return tag("section", tag("div", *inner, class_="pane") if pane else inner, id=name, aria_label=title)
+    return tag("section", tag("div", *inner, class_="pane", tabindex=0) if pane else inner, id=name, aria_label=title)
 
 
 def summary(page: Page) -> Markup:
@@ -76,8 +76,15 @@ def layers(page: Page) -> Markup:
             tag("h3", "Layers as computed"),
             graph_section(page.optimized, link=link),
             class_="see-optimized scroll",
+            tabindex=0,
         ),
-        tag("div", tag("h3", "Source network"), graph_section(page.network, link=link), class_="see-network scroll"),
+        tag(
+            "div",
+            tag("h3", "Source network"),
+            graph_section(page.network, link=link),
+            class_="see-network scroll",
+            tabindex=0,
+        ),
         pane=True,
     )
 
@@ -114,7 +121,9 @@ def tensors(page: Page, axis: Axis, *, drawn: int = DRAWN) -> Markup:
         title = f"{len(rest):,} more tensors, which lose less"
         more = tag("details", tag("summary", title), tag("table", head, tag("tbody", *body), class_="plain"))
     where = "Above: the tensors that lose most, in the order of the network." if rest else None
-    return section("tensors", "Tensors", strip_key(), tools, tag("div", table, class_="scroll"), where, more)
+    return section(
+        "tensors", "Tensors", strip_key(), tools, tag("div", table, class_="scroll", tabindex=0), where, more
+    )
 
 
 def _divided(all_: Sequence[TensorSeen], drawn: int) -> tuple[list[int], list[int]]:
@@ -171,7 +180,7 @@ def comparison(found: PairsSeen, most: int = 60) -> Markup:
         panels.pairs_list(facts),
         *(tag("p", label(note, 300)) for note in found.notes),
         tag("p", told),
-        tag("div", pairs_table(replace(found, rows=tuple(shown))), class_="scroll") if shown else None,
+        tag("div", pairs_table(replace(found, rows=tuple(shown))), class_="scroll", tabindex=0) if shown else None,
         *(
             tag("p", f"Only in {letter}: ", label(", ".join(names[:8]), 300))
             for letter, names in (("A", found.only_a), ("B", found.only_b))

@@ -88,7 +88,7 @@ def floats(rows: Sequence[tuple[str, str, str]]) -> Markup:
         for layer, op, reason in rows
     ]
     head = tag("thead", tag("tr", *(tag("th", t, scope="col") for t in ("Layer", "Operator", "Reason"))))
-    return tag("table", head, tag("tbody", *body), class_="plain")
+    return tag("div", tag("table", head, tag("tbody", *body), class_="plain"), class_="scroll", tabindex=0)
 
 
 SCALE, BAR = 260, 10
