@@ -50,6 +50,9 @@ def format_summaries() -> dict[str, str]:
     "--core", metavar="CORE", help="c: the core that kernels are chosen for (cortex-m4, rv32imc, cortex-a53)."
 )
 @click.option("--kernels", metavar="K", help="c: own, or a library of yours that is called (cmsis-nn, cmsis-nn-q7).")
+@click.option(
+    "--patches", metavar="P", help="c: first layers patch by patch, for less RAM: auto, off, or at most so many."
+)
 @click.option("--flash", metavar="BYTES", help="c: refuse what needs more flash, such as 256k.")
 @click.option("--ram", metavar="BYTES", help="c: refuse what needs a larger arena.")
 @click.option("--option", "settings", multiple=True, metavar="NAME=VALUE", help="Another option of the format.")
@@ -66,6 +69,7 @@ def export(
     portable: bool,
     core: str | None,
     kernels: str | None,
+    patches: str | None,
     flash: str | None,
     ram: str | None,
     settings: tuple[str, ...],
@@ -88,7 +92,7 @@ def export(
         raise click.UsageError("--data and --samples are for --verify.")
     texts = dict(parse_setting(item) for item in settings)
     texts |= {name: "yes" for name, given in (("raw", raw), ("portable", portable)) if given}
-    named = {"core": core, "kernels": kernels, "flash": flash, "ram": ram}
+    named = {"core": core, "kernels": kernels, "patches": patches, "flash": flash, "ram": ram}
     texts |= {name: value for name, value in named.items() if value is not None}
     chosen = find_exporter(to).parse(texts)
     q = Quantized.load(quantized)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bitwright.errors import ExportError, printable
 from bitwright.export.c.counting import can_measure, measured
@@ -30,10 +31,12 @@ class Written:
     Attributes:
         tree: The files.
         program: Their program: that of the network, or what was left of it when constant channels were taken out.
+        library: Folder of the user's library of kernels.
     """
 
     tree: Exported
     program: Program
+    library: str | None = None
 
 
 def export_c(
@@ -45,6 +48,7 @@ def export_c(
     kernels: str = "own",
     prune: bool = True,
     patches: str = "off",
+    library: str | None = None,
     measure: str = "auto",
     flash: str | None = None,
     ram: str | None = None,
@@ -60,6 +64,7 @@ def export_c(
         prune: Take out channels that are proven constant, which changes no output.
         patches: Run the first layers patch by patch over the picture, to need less RAM: ``auto`` for up to 16 patches and
             20 % more work, a number for up to so many patches, or ``off``.
+        library: The folder of the user's CMSIS-NN, to build with when the files are read back.
         measure: Count instructions on an emulated board: ``yes``, ``no``, or ``auto``, which does it where a board of the
             core can be run here.  Otherwise the report has an estimate.
         flash: Refuse what needs more flash: bytes, or ``256k``, ``1M``.
@@ -111,7 +116,7 @@ def export_c(
         # The library and its header come first.
         files=tuple(Path(path) / file for file in tree.files),
         promise="bit-exact",
-        notes=(sentence, *notes, *([patching.sentence] if patches != "off" else [])),
+        notes=(sentence, *notes, *uncovered(tree.report), *([patching.sentence] if patches != "off" else [])),
         facts={
             "prefix": tree.prefix,
             "arena_bytes": memory[0],
@@ -119,8 +124,48 @@ def export_c(
             "instructions": counted["total"],
             "instructions_basis": counted["basis"],
         },
-        handle=Written(tree, program),
+        handle=Written(tree, program, library),
     )
+
+
+def uncovered(report: Mapping[str, Any]) -> tuple[str, ...]:
+    """Which layers the user's library does not compute, and why, in sentences."""
+    reasons: dict[str, list[str]] = {}
+    for row in report["layers"]:
+        if "not_by_library" in row:
+            reasons.setdefault(str(row["not_by_library"]), []).append(str(row["layer"]))
+    return tuple(
+        f"{len(layers)} of the steps run on bitwright's own kernels ({', '.join(printable(x, 40) for x in layers[:3])}"
+        f"{' …' if len(layers) > 3 else ''}): {reason}."
+        for reason, layers in reasons.items()
+    )
+
+
+def library_flags(kernels: str, folder: str | None) -> tuple[str, ...]:
+    """What a compiler of this machine wants besides, where kernels are the user's own.
+
+    Args:
+        kernels: ``own`` or the library.
+        folder: Where the library is.
+
+    Raises:
+        ExportError: the library is not given, or does not build for this machine.
+    """
+    if kernels == "own":
+        return ()
+    if kernels != "cmsis-nn":
+        raise ExportError(
+            f"Kernels {printable(kernels, 40)} build for microcontrollers only, so the files cannot be read back on this "
+            "machine. Run the generated self-test on the device."
+        )
+    root = Path(folder or "")
+    sources = sorted(str(f) for f in root.glob("Source/*/*.c") if not f.stem.endswith(("_f16", "_f32")))
+    if folder is None or not sources:
+        raise ExportError(
+            "The generated C calls CMSIS-NN, which is not part of bitwright: give the folder of yours, the one with Include "
+            "and Source in it, to build with it (--option library=FOLDER)."
+        )
+    return ("-w", f"-isystem{root / 'Include'}", *sources)
 
 
 def parse_bytes(option: str, text: str | None) -> int | None:
@@ -146,12 +191,13 @@ def read_c(q: Quantized, report: ExportReport, codes: Codes | None) -> Reading:
         Mismatch: naming the first integer that differs.
         ToolMissing: if there is no C compiler.
     """
-    from bitwright.mcu.host import check
+    from bitwright.mcu.host import OPTIMIZE, check
 
     assert codes is not None  # this format runs
     inputs = dict(zip(q.program.inputs, codes.integers, strict=True))
     written: Written = report.handle
-    found = check(written.tree, written.program, inputs)
+    flags = (*OPTIMIZE, *library_flags(str(written.tree.report["kernels"]), written.library))
+    found = check(written.tree, written.program, inputs, flags=flags)
     return Reading(
         reader=found.compiler,
         compared=found.values,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from bitwright.mcu.cpu.cores import cores
 from bitwright.mcu.microcontrollers import microcontrollers
@@ -10,7 +10,25 @@ from bitwright.mcu.microcontrollers import microcontrollers
 FLAGS = "-std=c99 -O3 -Wall -Wextra -pedantic -ffunction-sections -fdata-sections -fno-strict-aliasing"
 
 
-def makefile(prefix: str, sources: Sequence[str], core: str | None = None) -> str:
+LIBRARY_LINES: Mapping[str, str] = {
+    "own": "",
+    "cmsis-nn": """\
+# The kernels are those of your CMSIS-NN: make CMSIS_NN=/path/to/CMSIS-NN
+CMSIS_NN ?= ../CMSIS-NN
+CFLAGS += -isystem $(CMSIS_NN)/Include
+LIBRARY := $(filter-out %_f16.c %_f32.c,$(wildcard $(CMSIS_NN)/Source/*/*.c))
+""",
+    "cmsis-nn-q7": """\
+# The kernels are those of your CMSIS 5.9.0: make CMSIS_5=/path/to/CMSIS_5
+CMSIS_5 ?= ../CMSIS_5
+CFLAGS += -isystem $(CMSIS_5)/CMSIS/NN/Include -isystem $(CMSIS_5)/CMSIS/DSP/Include \\
+          -isystem $(CMSIS_5)/CMSIS/Core/Include
+LIBRARY := $(wildcard $(CMSIS_5)/CMSIS/NN/Source/*/*.c)
+""",
+}
+
+
+def makefile(prefix: str, sources: Sequence[str], core: str | None = None, kernels: str = "own") -> str:
     """A Makefile for the library, with the compiler and the flags of ``core``, and its self-test on this machine."""
     computer, small = cores().get(core or ""), microcontrollers().get(core or "")
     arch = " ".join(computer.gcc.flags if computer is not None else small.flags if small is not None else ())
@@ -28,11 +46,11 @@ CC := $(CROSS)$(or $(CC_NAME),gcc)
 AR := $(CROSS)ar
 CFLAGS ?= {FLAGS}
 SOURCES := {" ".join(sources)}
-
+{LIBRARY_LINES[kernels]}
 lib{prefix}.a: $(SOURCES:.c=.o)
 \t$(AR) rcs $@ $^
 
-lib{prefix}.so: $(SOURCES)
+lib{prefix}.so: $(SOURCES) $(LIBRARY)
 \t$(HOST_CC) $(HOST_ARCH) $(CFLAGS) -shared -fPIC -o $@ $^ -lm
 
 shared: lib{prefix}.so
@@ -40,7 +58,7 @@ shared: lib{prefix}.so
 %.o: %.c
 \t$(CC) $(ARCH) $(CFLAGS) -c -o $@ $<
 
-{prefix}_test: $(SOURCES) {prefix}_test.c
+{prefix}_test: $(SOURCES) {prefix}_test.c $(LIBRARY)
 \t$(HOST_CC) $(HOST_ARCH) $(CFLAGS) -D{prefix.upper()}_HOOKS=1 -o $@ $^ -lm
 
 check: {prefix}_test

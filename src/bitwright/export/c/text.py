@@ -38,7 +38,7 @@ def files(e: Emitter, samples: Sequence[Mapping[str, Values]]) -> dict[str, str]
         f"{prefix}_test.c": selftest.test_source(e.program, prefix),
         f"{prefix}_vectors.h": selftest.vectors_header(e.program, e.layouts, prefix, samples),
         "CMakeLists.txt": project.cmake(prefix, sources, e.core),
-        "Makefile": project.makefile(prefix, sources, e.core),
+        "Makefile": project.makefile(prefix, sources, e.core, e.kernels),
         **python,
     }
 
