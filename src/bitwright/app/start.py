@@ -36,7 +36,11 @@ def start_page(recent: Sequence[Session], error: str = "") -> str:
         tag(
             "p",
             tag(
-                "label", "Choose a file ", tag("input", type="file", name="files", id="file", accept=",".join(NETWORKS))
+                "label",
+                "Choose a file ",
+                tag(
+                    "input", type="file", name="files", id="file", multiple=True, accept=",".join((*NETWORKS, ".toml"))
+                ),
             ),
             tag("button", "Open", type="submit", class_="primary"),
             class_="buttons",

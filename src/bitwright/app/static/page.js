@@ -4,6 +4,9 @@ export const session = document.body.dataset.session || "";
 const base = `/s/${session}`;
 const listeners = new Set();
 const latest = new Map();
+// The address that each panel was drawn for: its links say what changes from there, not what was selected since.
+const drawnFor = new Map();
+const firstQuery = new URLSearchParams(location.search);
 let turn = 0;
 
 /** Call `listener` after panels have changed, and once now. */
@@ -59,7 +62,7 @@ export async function show(search, panels, { push = true, replace = false } = {}
   if (!answer.ok) return location.reload();
   const found = await answer.json();
   // A panel that was asked for again meanwhile waits for that answer.
-  place(Object.fromEntries(Object.entries(found.panels).filter(([name]) => latest.get(name) === mine)));
+  place(Object.fromEntries(Object.entries(found.panels).filter(([name]) => latest.get(name) === mine)), search);
 }
 
 /** Fetch panels of the present address again. */
@@ -67,8 +70,9 @@ export function refresh(panels) {
   return show(location.search || "?", panels, { push: false });
 }
 
-function place(panels) {
+function place(panels, search) {
   for (const [name, html] of Object.entries(panels)) {
+    drawnFor.set(name, new URLSearchParams(search));
     const target = document.getElementById(name);
     if (target) put(target, html);
   }
@@ -92,7 +96,7 @@ export async function send(form, submitter) {
     if (!answer.ok) return say(await answer.text());
     const found = await answer.json();
     for (const name of Object.keys(found.panels)) latest.set(name, ++turn);
-    place(found.panels);
+    place(found.panels, location.search || "?");
     document.dispatchEvent(new CustomEvent("sent", { detail: { action, run: body.get("run") } }));
   } finally {
     if (submitter && submitter.isConnected) submitter.disabled = false;
@@ -113,6 +117,22 @@ export function say(text) {
   if (box) box.replaceChildren(section);
 }
 
+/** Where a link leads from the present address: what it changes of the one that its panel was drawn for. */
+function leads(link) {
+  const panel = link.closest("#head,#failure,#graph,#summary,#middle,#side");
+  const before = drawnFor.get(panel?.id) || firstQuery;
+  const after = new URLSearchParams(link.getAttribute("href"));
+  const now = query();
+  for (const name of new Set([...before.keys(), ...after.keys()])) {
+    if (before.get(name) === after.get(name)) continue;
+    if (after.has(name)) now.set(name, after.get(name)); else now.delete(name);
+  }
+  // What is selected is one thing: a tensor, a layer or a step.
+  const picked = ["pick", "layer", "step"].filter((name) => after.has(name) && after.get(name) !== before.get(name));
+  if (picked.length) for (const name of ["pick", "layer", "step"]) if (!picked.includes(name)) now.delete(name);
+  return `?${now}`;
+}
+
 /** Which panels a step from one address to another changes. */
 function panelsFor(link) {
   return link.dataset.go || "side";
@@ -131,7 +151,7 @@ export function start() {
     const link = event.target.closest("a[href^='?']");
     if (!link) return;
     event.preventDefault();
-    const search = link.getAttribute("href");
+    const search = leads(link);
     const panels = panelsFor(link);
     if (link.closest("#graph") && new URLSearchParams(search).get("block") !== query().get("block")) return void show(search, "graph");
     show(search, panels);
@@ -142,8 +162,12 @@ export function start() {
     if (form.method === "dialog" || form.dataset.plain) return;
     if (form.method === "get") {
       event.preventDefault();
-      const wanted = new URLSearchParams(new FormData(form));
-      for (const [name, value] of [...wanted]) if (!value) wanted.delete(name);
+      const wanted = query();
+      for (const [name, value] of new FormData(form)) {
+        if (["sort", "order", "pick", "layer"].includes(name)) continue;
+        if (value) wanted.set(name, value); else wanted.delete(name);
+      }
+      wanted.delete("first");
       return void show(`?${wanted}`, "middle");
     }
     if (!form.getAttribute("action").startsWith(base)) return;
