@@ -1,6 +1,7 @@
-"""Draws the pictures of the documentation: real output of real commands, as SVG.
+"""Draws the pictures of the documentation: real output of real commands, as SVG, and real pages, as PNG.
 
-    python scripts/make_pictures.py
+    python scripts/make_pictures.py            # all of them; pages need Playwright and Chromium
+    python scripts/make_pictures.py --text     # only what terminals show
 
 Run it again when what the commands print has changed; a test compares the figures in the pictures with today's.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -25,10 +27,23 @@ DRAWN = (
     "quantize digits.onnx --data digits-calib.npz --target fpga --mend equalize -o mended.bw --quiet",
     "validate mended.bw --data digits-val.npz --quiet",
 )
+# How strips look in a terminal.
+STRIPS = ("details fpga.bw --worst 8",)
+# The page that is photographed, and how: file, width, height, dark, printed.
+REPORT = "report fpga.bw --data digits-val.npz --explain --time 60s -o report.html --quiet"
+PHOTOS = (
+    ("report.png", 1500, 950, False),
+    ("report-dark.png", 1500, 950, True),
+    ("report-narrow.png", 390, 844, False),
+)
+BROWSER = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+)  # fmt: skip
 
 
-def draw(path: Path) -> None:
-    """Run the commands and write what they print to an SVG file."""
+def draw(path: Path, prepared: tuple[str, ...], commands_drawn: tuple[str, ...]) -> None:
+    """Run the commands and write what the latter print to an SVG file."""
     from rich.console import Console
     from rich.terminal_theme import MONOKAI
 
@@ -49,7 +64,7 @@ def draw(path: Path) -> None:
         )
 
     drawn = console(record=True)
-    for commands, out in ((PREPARED, console(record=False)), (DRAWN, drawn)):
+    for commands, out in ((prepared, console(record=False)), (commands_drawn, drawn)):
         screen.out = lambda out=out: out  # type: ignore[assignment,misc]
         for at, command in enumerate(commands):
             if at:
@@ -62,16 +77,49 @@ def draw(path: Path) -> None:
     path.write_text(re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL), "utf-8")
 
 
+def photograph(folder: Path) -> list[Path]:
+    """Write a report and take pictures of it."""
+    from PIL import Image
+    from playwright.sync_api import sync_playwright
+
+    from bitwright.cli import run
+
+    if run(REPORT.split()):
+        sys.exit(f"bitwright {REPORT} failed")
+    made = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium") or "/usr/bin/chromium", args=list(BROWSER)
+        )
+        for name, width, height, dark in PHOTOS:
+            page = browser.new_page(
+                viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light"
+            )
+            page.goto((folder / "report.html").as_uri())
+            page.screenshot(path=folder / name)
+            page.close()
+            # A page has few colors: a palette makes half of it.
+            Image.open(folder / name).convert("RGB").quantize(256).save(FOLDER / name, optimize=True)
+            made.append(FOLDER / name)
+        browser.close()
+    return made
+
+
 def main() -> None:
     """Draw all pictures."""
     sys.path.insert(0, str(ROOT / "src"))
     FOLDER.mkdir(parents=True, exist_ok=True)
+    made = [FOLDER / "validate.svg", FOLDER / "strips.svg"]
     with tempfile.TemporaryDirectory() as folder:
         for file in (ROOT / "src/bitwright/demo").iterdir():
             (Path(folder) / file.name).write_bytes(file.read_bytes())
         os.chdir(folder)
-        draw(FOLDER / "validate.svg")
-    print(FOLDER / "validate.svg")
+        draw(made[0], PREPARED, DRAWN)
+        draw(made[1], PREPARED, STRIPS)
+        if "--text" not in sys.argv:
+            made += photograph(Path(folder))
+    for path in made:
+        print(path)
 
 
 if __name__ == "__main__":

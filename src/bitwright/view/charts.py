@@ -49,7 +49,7 @@ def profile(points: Sequence[PointSeen], what: str, *, width: int = WIDE) -> Mar
         if all(span[1] < start or span[0] > end for start, end in taken):
             taken.append(span)
             ends = "end" if left < x else "start"
-            parts.append(words(x - 6 if left < x else x + 6, y + 12, told, "bad", 10, text_anchor=ends))
+            parts.append(words(x - 6 if left < x else x + 6, y - 6, told, "bad", 10, text_anchor=ends))
     parts.append(words(width, TALL + 14, "layers in order of execution →", size=9, text_anchor="end"))
     told = f"{what}: from {values[0]:.1f} to {values[-1]:.1f} dB over {len(values)} layers"
     drawing = svg(width, TALL + FOOT, *parts, label=told, class_="profile")

@@ -18,7 +18,7 @@ from bitwright.view.seen import BoxSeen, GraphSeen
 BOX, TALL, ACROSS, DOWN, EDGE = 140, 38, 10, 22, 4
 """Width and height of a box, gaps between boxes and rows, and the margin, in pixels."""
 
-NAME_LETTERS, LETTERS = 19, 23
+NAME_LETTERS, LETTERS = 19, 21
 LOST = (0, 1, 2, 3)
 COLORINGS = ("sqnr", "bits", "where")
 WHERE = {"integer": "in4", "table": "table", "float": "float", "input": "muted", "output": "muted", "removed": "none"}
