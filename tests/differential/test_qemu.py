@@ -11,7 +11,7 @@ import pytest
 from bitwright.deploying import deploy
 from bitwright.errors import DoesNotFit, ToolMissing, UnknownTarget
 from bitwright.export.c.writer import Exported, random_samples, write
-from bitwright.mcu import host
+from bitwright.mcu import firmware, host
 from bitwright.mcu.board import list_boards, load_board
 from bitwright.mcu.qemu import measure
 from bitwright.program.program import Program
@@ -84,6 +84,31 @@ def test_the_count_is_the_same_every_time() -> None:
     program = quantized("fire", "mcu-cmsis-nn")
     first, again = (deploy(program, "qemu:mps2-an386", inputs=inputs_of(program)).count for _ in range(2))
     assert again == pytest.approx(first, abs=2)  # two ticks of the timer
+
+
+@pytest.mark.parametrize("board", ["qemu:riscv32-virt", "qemu:mps2-an386"])
+def test_code_may_lie_far_from_where_it_starts(board: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = firmware.linker_script
+    far = lambda chosen: real(chosen).replace("KEEP(*(.vectors))", "KEEP(*(.vectors)) . = . + 0x200000;")
+    monkeypatch.setattr(firmware, "linker_script", far)
+    program, chosen = random_layers(5, 2), load_board(board)
+    found = measure(write(program, tmp_path), program, chosen, inputs_of(program))
+    assert found.mismatches == 0, found.first
+    assert found.flash_bytes > 0x200000
+
+
+def test_what_the_linker_cannot_place_does_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = firmware.linker_script
+    program, chosen = random_layers(5, 2), load_board("qemu:mps2-an386")
+    tree = write(program, tmp_path)
+    for which in ("gcc", "zig"):
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                firmware, "linker_script", lambda b: real(b).replace("LENGTH = 0x400000", "LENGTH = 0x900", 1)
+            )
+            with pytest.raises(DoesNotFit, match="bytes of flash") as caught:
+                measure(tree, program, chosen, inputs_of(program), which=which)  # type: ignore[arg-type]
+            assert caught.value.need_bytes > caught.value.have_bytes
 
 
 def test_sums_run_on_kernels(tmp_path: Path) -> None:
