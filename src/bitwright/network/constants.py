@@ -108,8 +108,11 @@ Pair = tuple[Shape, Shape]
 Values = tuple[NDArray[Any], NDArray[Any]]
 
 
-def _free_reshape(_: Network, __: ir.Node, ___: Values, inputs: Pair, outputs: Pair) -> NDArray[np.int64] | None:
-    return free_target(inputs, outputs)
+def _free_reshape(net: Network, node: ir.Node, _: Values, inputs: Pair, outputs: Pair) -> NDArray[np.int64] | None:
+    target = free_target(inputs, outputs)
+    if target is not None:
+        net.set_attributes(node, allowzero=None)  # a 0 copies the batch, also where PyTorch's exporter said otherwise
+    return target
 
 
 def _free_expand(_: Network, __: ir.Node, values: Values, inputs: Pair, ___: Pair) -> NDArray[np.int64] | None:
