@@ -35,17 +35,16 @@ def choose(core: str | None, layer: Layer) -> Fast | None:
     if layer.groups == 1:
         driver, function, scratch = "bw_mve_conv", "bw_vectors", high * wide * inputs
         weights = flat.transpose(0, 2, 1).reshape(outputs, -1)
-    elif layer.groups == layer.in_c == outputs and inputs == 1 and outputs >= EIGHT and high * wide != TAPS:
-        if high * wide > MOST_TAPS:
-            return None
-        driver, function, scratch = "bw_mve_depthwise", "bw_taps", layer.in_c
+    elif layer.groups == layer.in_c == outputs and inputs == 1 and _by_eights(outputs, high * wide):
+        driver, scratch = "bw_mve_depthwise", layer.in_c
+        function = "bw_eights" if high * wide == TAPS else "bw_taps"
         weights = flat[:, 0]
     elif layer.groups == layer.in_c == outputs and inputs == 1 and high * wide <= TAPS:
         driver, function, scratch = "bw_mve_depthwise", "bw_nine", layer.in_c
         weights = np.pad(flat[:, 0], ((0, 0), (0, TAPS - high * wide)))
     else:
         return None
-    if function == "bw_taps":
+    if function in ("bw_taps", "bw_eights"):
         stream = _stream_of_eights(layer, kind, weights)
     else:
         stream = _stream(layer, kind, weights, by_tap=driver == "bw_mve_depthwise")
@@ -61,6 +60,11 @@ def choose(core: str | None, layer: Layer) -> Fast | None:
         pointers=(f"{function}_{kind}",),
         scratch_bytes=-(-scratch // 4) * 4,
     )
+
+
+def _by_eights(channels: int, taps: int) -> bool:
+    """Whether a depthwise layer goes eight channels at a time: nine taps only where no channels are left over."""
+    return taps <= MOST_TAPS and (channels % EIGHT == 0 if taps == TAPS else channels >= EIGHT)
 
 
 def _kind(layer: Layer) -> Kind | None:
@@ -145,9 +149,12 @@ def assembled(used: list[Fast], prefix: str) -> list[list[str]]:
     for kind in sorted({fast.finish.kind for fast in used}):
         names = {pointer for fast in used for pointer in fast.pointers if fast.finish.kind == kind}
         for name in sorted(names):
-            make = {"bw_vectors": vectors.tile, "bw_nine": vectors.nine, "bw_taps": vectors.taps}[
-                name.rsplit("_", 1)[0]
-            ]
+            make = {
+                "bw_vectors": vectors.tile,
+                "bw_nine": vectors.nine,
+                "bw_taps": vectors.taps,
+                "bw_eights": vectors.eights,
+            }[name.rsplit("_", 1)[0]]
             functions.append(make(f"{prefix}_{name}", kind))
     return functions
 
@@ -159,14 +166,14 @@ def definitions(used: list[Fast], prefix: str, fill_in: Any) -> str:
     for kind in sorted(finishes):
         values = {"PREFIX": prefix, "FINISH": kind, "SCALE": SCALES[kind]}
         mine = {pointer.rsplit("_", 1)[0] for fast in used if fast.finish.kind == kind for pointer in fast.pointers}
-        if mine - {"bw_taps"}:
+        if mine - {"bw_taps", "bw_eights"}:
             out.append(fill_in(text("portable_vectors.c"), values))
-        if "bw_taps" in mine:
+        if mine & {"bw_taps", "bw_eights"}:
             wide = SCALES[kind].replace("numbers[4]", "numbers[8]")
             out.append(fill_in(text("portable_taps.c"), {**values, "SCALE": wide}))
     for name in names_of(used):
         what, rest = name.removeprefix("bw_").split("_")
-        if what == "taps":
+        if what in ("taps", "eights"):
             out.append(
                 f"void {name}(const void *x, const void *stream, void *y, const bw_mve_t *t)\n"
                 f"{{\n    {prefix}_taps_{rest}(x, stream, y, t);\n}}\n"

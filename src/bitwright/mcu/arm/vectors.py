@@ -163,3 +163,39 @@ def taps(name: str, kind: Kind) -> list[str]:
         "pop {r4-r12, pc}",
     ]
     return function(name, lines)
+
+
+def eights(name: str, kind: Kind) -> list[str]:
+    """``bw_eights``: one filter of nine taps per channel, one pixel, eight channels a turn; arguments as ``bw_taps``."""
+    loop = f".L{name}_loop"
+    multipliers = [["vldrw.u32 q1, [r0, #-64]"], ["vldrw.u32 q1, [r0, #-48]"]] if kind != "shift" else [[], []]
+    lines = [
+        "push {r4-r12, lr}",
+        "vpush {d8-d15}",
+        "ldm.w r3, {r5, r6, r7, r8, r9}",
+        "lsrs r6, r6, #3",
+        "mov r11, r7",
+        "vdup.32 q4, r8",
+        "vdup.32 q5, r9",
+        "mov r7, r0",
+        "mov r0, r1",
+        "mov r12, r2",
+        "dls lr, r6",
+        "ldm.w r7, {r1, r2, r3, r4, r5, r6, r8, r9, r10}",
+        f"{loop}:",
+        "vldrw.u32 q0, [r0]",
+        "vldrw.u32 q1, [r0, #16]",
+        "adds r0, #96",
+    ]
+    for tap in range(9):
+        if tap < 6:
+            lines.append(f"vldrb.s16 q2, [r{tap + 1}], #8")
+        else:  # widening loads take low registers only
+            high = f"r{tap + 2}"
+            lines += [f"mov r7, {high}", f"add.w {high}, {high}, #8", "vldrb.s16 q2, [r7]"]
+        lines += [f"vldrb.s16 q3, [r0, #{8 * tap}]", "vmullb.s16 q6, q2, q3", "vadd.i32 q0, q0, q6"]
+        lines += ["vmullt.s16 q7, q2, q3", "vadd.i32 q1, q1, q7"]
+    lines += ["vmov q6, q1", *multipliers[0], "vldrw.u32 q2, [r0, #-32]", *finish(kind), "vmov q7, q0", "vmov q0, q6"]
+    lines += [*multipliers[1], "vldrw.u32 q2, [r0, #-16]", *finish(kind), "vmovnt.i32 q7, q0", "mov r7, r12"]
+    lines += ["vstrb.16 q7, [r7]", "add.w r12, r12, #8", "adds r0, #72", f"le lr, {loop}"]
+    return function(name, [*lines, "vpop {d8-d15}", "pop {r4-r12, pc}"])
