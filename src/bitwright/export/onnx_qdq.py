@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from bitwright.errors import printable
 from bitwright.export.exporter import Exporter
@@ -15,6 +18,8 @@ from bitwright.export.running import Codes, file_session, run_in_batches, runtim
 
 if TYPE_CHECKING:
     from bitwright.quantized import Quantized
+
+UNSIGNED_LARGEST, LARGEST_16 = 255, (1 << 15) - 1
 
 NOT_EXACT = (
     "Between QuantizeLinear and DequantizeLinear runtimes compute in float and round as they like, so single outputs "
@@ -35,7 +40,38 @@ def export_onnx_qdq(q: Quantized, path: str | os.PathLike[str], *, signed: bool 
         ExportError: if the network cannot be written so.
     """
     style = Style(unsigned=not signed, four_bits=True)
-    return write_qdq(q, Path(path), style, "onnx-qdq")
+    saturable = () if signed else saturable_layers(q)
+    notes = (saturation_note(saturable),) if saturable else ()
+    report = write_qdq(q, Path(path), style, "onnx-qdq", notes)
+    return replace(report, facts={**report.facts, "saturable": len(saturable)})
+
+
+def saturable_layers(q: Quantized) -> tuple[str, ...]:
+    """Layers whose sums can saturate on x86 processors without VNNI.
+
+    Their kernels add the products of two unsigned and two signed bytes in 16 bits.  Which two depends on the kernel, so a
+    layer is named where any two weights of an output channel can pass the limit.
+    """
+    found = []
+    for step, form in q.program.contracts():
+        stored = q.program.buffers[step.inputs[0]].format
+        weights = q.program.tensors[form.weight].astype(np.int64).reshape(len(q.program.tensors[form.weight]), -1)
+        if stored.bits > 8 or weights.size == 0:
+            continue
+        ends = np.sort(weights, axis=1)
+        pairs = np.concatenate([ends[:, -2:].clip(0).sum(1), -ends[:, :2].clip(None, 0).sum(1)])
+        if UNSIGNED_LARGEST * int(pairs.max()) > LARGEST_16:
+            found.append(step.layer)
+    return tuple(found)
+
+
+def saturation_note(layers: tuple[str, ...]) -> str:
+    """What users of older processors must know."""
+    return (
+        f"{len(layers)} layers (first '{printable(layers[0], 40)}') have weights with which x86 processors without VNNI can "
+        'saturate inside sums. There set the session option session.x64quantprecision to "1", or export with --option '
+        "signed=yes; onnx-int --portable needs neither."
+    )
 
 
 def write_qdq(q: Quantized, path: Path, style: Style, name: str, notes: tuple[str, ...] = ()) -> ExportReport:

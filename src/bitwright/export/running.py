@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from bitwright.errors import ExportError, printable
 from bitwright.export.report import sha256
+from bitwright.simulate.probe import int8_convolution_is_exact
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from bitwright.quantized import Quantized
 
 SEED = 20240229
+EXACT_SUMS = "session.x64quantprecision"
+"""The option of ONNX Runtime under which x86 processors without VNNI do not saturate."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +103,9 @@ def runtime_name() -> str:
 def file_session(path: Path, *, optimize: bool = True, threads: int | None = None) -> onnxruntime.InferenceSession:
     """A file in ONNX Runtime.
 
+    Where the processor saturates inside sums of unsigned × signed bytes (x86 without VNNI), the session is told to compute
+    them exactly, at some cost.
+
     Raises:
         ExportError: if it is refused.
     """
@@ -107,6 +113,8 @@ def file_session(path: Path, *, optimize: bool = True, threads: int | None = Non
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    if not int8_convolution_is_exact():
+        options.add_session_config_entry(EXACT_SUMS, "1")
     if threads is not None:
         options.intra_op_num_threads = threads
     if not optimize:
