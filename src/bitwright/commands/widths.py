@@ -63,7 +63,9 @@ def widths(
             samples=samples, seed=seed, skip_bad=skip_bad, seconds=budget, progress=report,
         )  # fmt: skip
     if as_json:
-        screen.emit_json({"ranked": [w.to_json() for w in ranked], "front": [p.to_json() for p in points]})
+        screen.emit_json(
+            {"ranked": [w.to_json() | {"rule": w.rule} for w in ranked], "front": [p.to_json() for p in points]}
+        )
     else:
         show(ranked, points)
 

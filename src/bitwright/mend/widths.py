@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from bitwright.calibrate.assign import INDEX
+from bitwright.calibrate.assign import INDEX, sources_of_group
 from bitwright.calibrate.tensor_stats import TensorStats
 from bitwright.mend.bench import Bench, surely_better
 from bitwright.mend.repair import Clock
@@ -27,6 +27,7 @@ class Width:
     Attributes:
         name: The layer whose weights it is, or the tensor (with all that share its format).
         role: Which of the two.
+        layer: The layer that a target's rule names for it.
         bits: The width.
         gain: dB that the integer outputs gain, the mean over samples; negative for a loss.
         error: Its standard error.
@@ -37,6 +38,7 @@ class Width:
 
     name: str
     role: Role
+    layer: str
     bits: int
     gain: float
     error: float
@@ -47,7 +49,7 @@ class Width:
     def rule(self) -> str:
         """The rule of a target file that says the same."""
         return (
-            f'[[rule]]\nmatch = {{ layer = "{self.name}" }}\n{self.role.removesuffix("s")} = {{ bits = {self.bits} }}'
+            f'[[rule]]\nmatch = {{ layer = "{self.layer}" }}\n{self.role.removesuffix("s")} = {{ bits = {self.bits} }}'
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -128,6 +130,7 @@ def candidates(
             Width(
                 name=name,
                 role=role,
+                layer=_layer_of(solution, role, name),
                 bits=bits,
                 gain=float(gains.mean()),
                 error=float(gains.std(ddof=1) / np.sqrt(len(gains))) if len(gains) > 1 else 0.0,
@@ -142,6 +145,18 @@ def _rank(width: Width) -> tuple[bool, float]:
     if width.bytes > 0:
         return True, width.gain / width.bytes
     return False, -width.bytes / max(-width.gain, 1e-3)
+
+
+def _layer_of(solution: Solution, role: Role, name: str) -> str:
+    """The layer whose rule decides on a tensor: for tensors that share a format, the first that computes one of them."""
+    if role == "weights":
+        return name
+    members = [t for t, root in solution.formats.group.items() if root == name]
+    for tensor in sources_of_group(solution.spec, members or [name]):
+        producer = solution.spec.producer(tensor)
+        if producer is not None:
+            return producer.name
+    return name
 
 
 def _tensors(solution: Solution, weights: Sequence[int], activations: Sequence[int]) -> Iterator[tuple[Role, str, int]]:
