@@ -67,6 +67,7 @@ def explain(
         screen.emit_json(found.to_json())
         return
     show(found, most)
+    show_tensors(quantized, found)
     for path in written:
         screen.remark(f"wrote {screen.safe(path)}")
 
@@ -114,6 +115,21 @@ def show(found: Explanation, most: int) -> None:
     show_causes(found)
     show_layers(found, most)
     screen.notes(found.notes)
+
+
+def show_tensors(quantized: Path, found: Explanation) -> None:
+    """The tensors that findings are about, with the bits that they use."""
+    from bitwright.commands.bits import tensor_table
+    from bitwright.quantized import Quantized
+    from bitwright.view.look import concerned
+    from bitwright.view.tensors import tensors_seen
+
+    names = list(dict.fromkeys(concerned(one) for one in found.findings if one.severity != "minor"))
+    seen = {tensor.name: tensor for tensor in tensors_seen(Quantized.load(quantized))} if names else {}
+    shown = [seen[name] for name in names if name in seen]
+    if shown:
+        screen.say()
+        tensor_table(shown, title="Tensors in question")
 
 
 def show_finding(finding: Finding) -> None:

@@ -227,6 +227,15 @@ def _findings(
     return first_findings(sentences, tensors, floats, folds)
 
 
+LEARNABLE = {"weight-rounding": "Weights", "weight-range": "Weights", "fold": "Weights", "bias-resolution": "Bias"}
+
+
+def concerned(finding: Finding) -> str:
+    """The tensor that a finding is about: of weights and biases the learnable, else what the layer makes."""
+    parameter = LEARNABLE.get(str(finding.cause))
+    return f"{finding.layer}.{parameter}" if parameter and finding.layer else finding.tensor
+
+
 def finding_seen(finding: Finding) -> FindingSeen:
     """A finding of an explanation."""
     severity = {"severe": "bad", "notable": "note", "minor": "good"}.get(finding.severity, "note")
@@ -241,7 +250,7 @@ def finding_seen(finding: Finding) -> FindingSeen:
         command="" if remedy is None else remedy.command,
         gain=gain,
         layer=finding.layer,
-        tensor=finding.tensor,
+        tensor=concerned(finding),
         action=() if remedy is None else tuple((str(k), str(v)) for k, v in remedy.options.items()),
     )
 

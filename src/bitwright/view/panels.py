@@ -48,7 +48,7 @@ def _finding(index: int, item: FindingSeen, *, buttons: bool) -> Markup:
         head.append(tag("span", item.figure, class_="figure"))
     body: list[Content] = [tag("div", *spaced(*head), class_="head"), tag("p", sentence(item.text))]
     if item.remedy or item.gain:
-        gain = tag("span", f" {item.gain} measured", class_="gain") if item.gain else None
+        gain = (" ", tag("span", f"{item.gain} measured", class_="gain")) if item.gain else None
         body.append(tag("p", sentence(item.remedy, 400), gain, class_="remedy"))
     if item.command:
         body.append(tag("pre", tag("code", label(item.command, 400)), class_="command"))
