@@ -20,7 +20,7 @@ Sort = Choice["", "tensor", "kind", "min", "max", "type", "overflow", "underflow
 Order = Choice["", "down"]
 Kind = Choice["", "Weights", "Bias", "Activations"]
 
-ROWS = 200
+ROWS = 100
 """Rows of a large table that are drawn at once."""
 WHOLE = 1000
 """Tables up to here are drawn whole: searching, printing and reading aloud work best so."""

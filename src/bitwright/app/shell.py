@@ -31,7 +31,7 @@ KEYS = (
 )
 
 
-def document(title: str, *body: Content, session: str = "", classes: str = "app") -> str:
+def document(title: str, *body: Content, session: str = "", version: int = 0, classes: str = "app") -> str:
     """A whole page of the app."""
     head = tag(
         "head",
@@ -44,7 +44,11 @@ def document(title: str, *body: Content, session: str = "", classes: str = "app"
         tag("script", type="module", src="/static/app.js"),
     )
     return "<!doctype html>\n" + tag(
-        "html", head, tag("body", *body, data_session=session or None), lang="en", class_=f"bw {classes}"
+        "html",
+        head,
+        tag("body", *body, data_session=session or None, data_version=version),
+        lang="en",
+        class_=f"bw {classes}",
     )
 
 
@@ -308,4 +312,5 @@ def app_page(session: Session, panels: Mapping[str, Content]) -> str:
         keys_dialog(),
         tag("datalist", id="paths"),
         session=session.name,
+        version=session.version,
     )

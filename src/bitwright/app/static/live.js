@@ -32,6 +32,7 @@ function progress(job) {
 
 function seen(event) {
   const job = JSON.parse(event.data);
+  document.body.dataset.version = String(job.version);
   if (job.event === "progress") return progress(job);
   if (job.event === "rows") return void fetchPanels(document.querySelector("#table-box,.empty-note") ? "middle" : "head");
   if (job.event === "waiting" || job.event === "started") return void fetchPanels("head,failure");
@@ -53,6 +54,10 @@ export function start() {
   onPanels(preview);
   source = new EventSource(`/s/${session}/events`);
   source.addEventListener("job", seen);
-  source.addEventListener("hello", () => fetchPanels("head,failure,graph,summary,middle,side"));
+  source.addEventListener("hello", (event) => {
+    const version = String(JSON.parse(event.data).version);
+    if (version !== document.body.dataset.version) fetchPanels("head,failure,graph,summary,middle,side");
+    document.body.dataset.version = version;
+  });
   addEventListener("pagehide", () => source.close());
 }
