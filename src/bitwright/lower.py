@@ -82,12 +82,15 @@ def lower(
         chosen = INDEX if name in spec.integer else formats.activations[name]
         buffers[name] = build.buffer(net.shape(name), chosen, tensor=name)
     pending = _Pending()
+    partial = any(_formatless(layer, spec, formats) for layer in spec.layers)
     for layer in spec.layers:
         if layer.macs:
             build.macs[layer.name] = layer.macs
         reason = layer.reason or _mixed(layer, spec) or _formatless(layer, spec, formats)
-        # A layer that reads what waits in float must see it quantized first, unless it is float itself.
-        if not reason and pending.made & set(layer.tensors):
+        # A layer that reads what waits in float must see it quantized first, unless it is float itself.  Where a file
+        # says which tensors are float, even float layers see those quantized that have a format.
+        waiting = pending.made & set(layer.tensors)
+        if (waiting and not reason) or (partial and waiting & formats.activations.keys()):
             _flush(net, spec, formats, build, buffers, pending)
         if not reason:
             reason = _lower_layer(layer, spec, formats, target, constants or Constants(), build, buffers)
