@@ -89,17 +89,26 @@ def tensor_reports(q: Quantized, statistics: Statistics | None = None) -> tuple[
     """
     from bitwright.calibrate.spec import read_layers
 
-    # Where a repair rescaled channels, the float network holds other numbers than the program was made from.
     moved = rescaled(q)
-    specs = {} if moved else {spec.name: spec for spec in read_layers(q.network, q.target).layers}
+    specs = {} if moved else {spec.name: spec for spec in read_layers(q.lowered_network, q.target).layers}
     steps = accumulator_steps(q.program)
     learnables = [_learnable(q, item, specs.get(item.layer), steps) for item in q.program.learnables]
-    return (*learnables, *activation_reports(q, None if moved else q.statistics if statistics is None else statistics))
+    return (*learnables, *activation_reports(q, judging(q, statistics)))
+
+
+def judging(q: Quantized, statistics: Statistics | None = None) -> Statistics | None:
+    """The statistics that tell what formats cost: those given, but of a network that repairs rewrote its own."""
+    if rescaled(q):
+        return None
+    return q.lowered_statistics if statistics is None or q.artefact.rewritten is not None else statistics
 
 
 def rescaled(q: Quantized) -> bool:
-    """Whether a repair that was kept moved scales between layers, so that tensors cannot be compared one by one."""
-    return any(
+    """Whether a repair moved scales between layers and the network of after that is not in the file.
+
+    Then the float network holds other numbers than the program was made from, and tensors cannot be compared one by one.
+    """
+    return q.artefact.rewritten is None and any(
         row.get("kept") and str(row.get("repair")).startswith("equalize") for row in q.provenance.get("repairs", ())
     )
 

@@ -78,7 +78,7 @@ class Bench:
         from bitwright.calibrate.spec import read_layers
 
         if self._spec is None:
-            self._spec = read_layers(self.q.network, self.q.target)
+            self._spec = read_layers(self.q.lowered_network, self.q.target)
         return self._spec
 
     def format_of(self, tensor: TensorSeen) -> Format:
@@ -136,7 +136,7 @@ class Bench:
         from bitwright.calibrate.sharing import share_formats, sources_of_group
         from bitwright.calibrate.tensor_stats import TensorStats
 
-        made, statistics, target = load(scheme), self.q.statistics, self.q.target
+        made, statistics, target = load(scheme), self.q.lowered_statistics, self.q.target
         if tensor.kind == "Activations":
             if statistics is None:
                 raise CalibrationError("This network carries no calibration, so no scheme can choose.")
@@ -188,7 +188,7 @@ class Bench:
         from bitwright.view.tensors import bits_of_values, type_seen
 
         if tensor.kind == "Activations":
-            statistics = self.q.statistics
+            statistics = self.q.lowered_statistics
             stats = None if statistics is None else statistics.activations.get(tensor.name)
             if stats is None or not stats.finite:
                 return replace(tensor, type=type_seen(format), bits=None, sqnr_db=None, overflow=None, underflow=None)

@@ -59,7 +59,7 @@ def heats_seen(q: Quantized, tensors: Sequence[str], axis: Axis | None = None) -
     if not tensors:
         return ()
     items = {f"{one.layer}.{one.parameter}": one for one in q.program.learnables if one.parameter == "Weights"}
-    specs = {spec.name: spec for spec in read_layers(q.network, q.target).layers if spec.is_linear}
+    specs = {spec.name: spec for spec in read_layers(q.lowered_network, q.target).layers if spec.is_linear}
     found = []
     for tensor in tensors:
         item = items.get(tensor)

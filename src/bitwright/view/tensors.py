@@ -130,12 +130,12 @@ def tensors_seen(q: Quantized, statistics: Statistics | None = None) -> tuple[Te
         ModelError: if the float network is not in the file and cannot be found.
     """
     from bitwright.calibrate.spec import read_layers
-    from bitwright.tensors import rescaled, tensor_reports
+    from bitwright.tensors import judging, tensor_reports
 
-    known = None if rescaled(q) else q.statistics if statistics is None else statistics
+    known = judging(q, statistics)
     formats = {f"{item.layer}.{item.parameter}": item for item in q.program.learnables}
     held = {b.tensor: b for b in reversed(tuple(q.program.buffers.values())) if b.tensor is not None}
-    specs = {spec.name: spec for spec in read_layers(q.network, q.target).layers}
+    specs = {spec.name: spec for spec in read_layers(q.lowered_network, q.target).layers}
     roots = _groups(q)
     found = []
     for report in tensor_reports(q, known):
