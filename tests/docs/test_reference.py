@@ -187,6 +187,7 @@ OUTPUTS = {
     "calibrate": "calibrate bitwright-demo/digits.onnx --data bitwright-demo/digits-calib.npz --samples 8 -o x.bwcal",
     "quantize": "quantize bitwright-demo/digits.onnx --data bitwright-demo/digits.bwcal -o x.bw",
     "validate": "validate bitwright-demo/digits-fpga.bw --data bitwright-demo/digits-val.npz --samples 8",
+    "explain": "explain bitwright-demo/digits-fpga.bw --data bitwright-demo/digits-val.npz --samples 24 --time 0",
     "details": "details bitwright-demo/digits-fpga.bw",
     "compare": "compare bitwright-demo/digits-fpga.bw bitwright-demo/digits-generic.bw",
     "targets": "targets",

@@ -104,12 +104,12 @@ def contrast(
 
 def _measured(subject: Subject, data: Any, samples: int | None, seed: int | None, progress: Progress | None) -> Effects:
     q = subject.quantized
-    count = measured_samples(subject)
+    splitter = Splitter(subject)
+    count = measured_samples(subject, len(splitter.tensors))
     count = count if samples is None else min(samples, count)
     source = open_samples(q.network, q.contract, data, samples=count, seed=seed)
     parts = [by_name(batch.x, q.network.inputs[0]) for batch in source.batches(16)]
     arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    splitter = Splitter(subject)
     meter = Meter(splitter, decide=decider(subject), progress=progress)
     size = batch_size(subject, splitter.tensors)
     return meter.measure(in_batches(subject.network, arrays, size), len(next(iter(arrays.values()))))

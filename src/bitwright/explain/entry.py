@@ -37,6 +37,8 @@ Arrays = Mapping[str, NDArray[Any]]
 MOST_SAMPLES = 256
 """Samples that are kept: remedies learn from some and are judged on the others."""
 SECONDS = 120.0
+MOST_WORK, FEWEST, MOST_MEASURED = 1.5e11, 6, 48
+"""Multiply-accumulates for measuring layers, half a minute of a core; samples at least and at most."""
 CLASSES = ("classification",)
 
 
@@ -141,16 +143,19 @@ def _effects(subject: Subject, drift: Drift, arrays: Arrays, progress: Progress 
     decide = decider(subject)
     meter = Meter(splitter, decide=decide, progress=progress)
     total = len(next(iter(arrays.values())))
-    some = np.unique(np.linspace(0, total - 1, min(total, measured_samples(subject))).round().astype(int))
+    some = np.unique(np.linspace(0, total - 1, min(total, measured_samples(subject, len(splitter.tensors)))).round().astype(int))
     few = {name: x[some] for name, x in arrays.items()}
     size = batch_size(subject, splitter.tensors)
     return meter, meter.measure(in_batches(subject.network, few, size), len(some))
 
 
-def measured_samples(subject: Subject) -> int:
-    """On how many samples layers and causes are measured: fewer for large networks, whatever the machine."""
-    macs = sum(subject.program.macs.values())
-    return 48 if macs <= 20e6 else 24 if macs <= 100e6 else 12 if macs <= 400e6 else 8
+def measured_samples(subject: Subject, layers: int) -> int:
+    """On how many samples layers and causes are measured: fewer for large and deep networks, whatever the machine.
+
+    Every layer takes a run of the network, so this bounds multiply-accumulates, at :data:`MOST_WORK` in all.
+    """
+    work = max(1, sum(subject.program.macs.values())) * max(1, layers)
+    return max(FEWEST, min(MOST_MEASURED, int(MOST_WORK / work)))
 
 
 def decider(subject: Subject) -> Callable[[Sequence[NDArray[Any]]], NDArray[Any]] | None:
