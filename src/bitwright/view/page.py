@@ -158,7 +158,7 @@ def channels(heats: Sequence[HeatSeen]) -> Markup | None:
     )
 
 
-def comparison(found: PairsSeen, most: int = 60) -> Markup:
+def comparison(found: PairsSeen, most: int = 40) -> Markup:
     """The comparison with another network."""
     shown = [row for row in found.rows if row.changed or abs(row.gain_db or 0) > 0.05][:most]
     from dataclasses import replace
