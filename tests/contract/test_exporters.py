@@ -35,7 +35,7 @@ from zoo import ZOO
 
 DOCS = Path(__file__).parents[2] / "docs/reference/exports.md"
 # The target whose networks a format is made for; formats that are not named take any.
-HOME = {"ncnn": "ncnn", "nnom": "mcu-q7", "tensorrt": "gpu", "tflite": "mcu-cmsis-nn", "vitis": "dpu"}
+HOME = {"ncnn": "ncnn", "nnom": "mcu-q7", "tensorrt": "gpu", "tflite": "litert", "vitis": "dpu"}
 # Of these, the formats that others are refused for; TFLite's integers can be those of any byte-wide target.
 STRICT = {"ncnn", "nnom", "tensorrt", "vitis"}
 # Layers that NNoM has not: convolutions in groups that are not depthwise.

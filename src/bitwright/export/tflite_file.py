@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 OTHER_ROUNDING = (
     "The target's requantizer is not that of TFLite (a Q31 multiplier and two roundings), so single integers differ by a "
-    "step; --target mcu-cmsis-nn computes as TFLite's reference kernels do."
+    "step; --target litert computes as TFLite's reference kernels do."
 )
 RESOLVERS = {
     "reference kernels": "BUILTIN_REF",

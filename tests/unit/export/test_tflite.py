@@ -42,8 +42,8 @@ def readings(network: str, target: str, **options: bool) -> dict[str, Reading]:
 
 
 @pytest.mark.parametrize("network", EXACT)
-def test_reference_kernels_give_the_integers_of_mcu_cmsis_nn(network: str) -> None:
-    found = readings(network, "mcu-cmsis-nn")["reference kernels"]
+def test_reference_kernels_give_the_integers_of_litert(network: str) -> None:
+    found = readings(network, "litert")["reference kernels"]
     assert found.compared
     assert found.differing == 0
 
@@ -57,11 +57,11 @@ def test_xnnpack_gives_the_integers_of_single_rounding(network: str) -> None:
 
 @pytest.mark.parametrize("network", ["silu", "activations"])
 def test_lookups_are_the_programs_tables_in_reference_kernels(network: str, tmp_path: Path) -> None:
-    q = quantized(network, "mcu-cmsis-nn")
+    q = quantized(network, "litert")
     report = EXPORTER.export(q, tmp_path / "net.tflite", lookups=True)
     assert not {"LOGISTIC", "TANH", "HARD_SWISH", "LEAKY_RELU"} & set(operators(report.files[0]))
     if network == "silu":
-        assert readings(network, "mcu-cmsis-nn", lookups=True)["reference kernels"].differing == 0
+        assert readings(network, "litert", lookups=True)["reference kernels"].differing == 0
     own = EXPORTER.export(q, tmp_path / "own.tflite")
     kernels = set(operators(own.files[0]))
     assert ("LOGISTIC" in kernels) == (network == "activations")
@@ -74,8 +74,8 @@ def test_other_targets_are_close(target: str) -> None:
 
 
 def test_real_numbers_outside(tmp_path: Path) -> None:
-    assert readings("residual", "mcu-cmsis-nn", float_io=True)["reference kernels"].differing == 0
-    report = EXPORTER.export(quantized("residual", "mcu-cmsis-nn"), tmp_path / "net.tflite", float_io=True)
+    assert readings("residual", "litert", float_io=True)["reference kernels"].differing == 0
+    report = EXPORTER.export(quantized("residual", "litert"), tmp_path / "net.tflite", float_io=True)
     model = model_of(report.files[0])
     graph = model.Subgraphs(0)
     for place in (graph.Inputs(0), graph.Outputs(0)):
@@ -101,7 +101,7 @@ def operators(path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("network", "target"), [("residual", "mcu-cmsis-nn"), ("depthwise_relu6", "cpu"), ("mlp", "generic")]
+    ("network", "target"), [("residual", "litert"), ("depthwise_relu6", "cpu"), ("mlp", "generic")]
 )
 def test_the_file_obeys_the_specification(network: str, target: str, tmp_path: Path) -> None:
     """Weights in -127..127 with zero points 0, biases int32 at the product of scales, activations int8 per tensor."""
@@ -150,7 +150,7 @@ def test_unsigned_bytes_are_the_same_numbers(tmp_path: Path) -> None:
 
 
 def test_a_changed_weight_is_seen(tmp_path: Path) -> None:
-    q = quantized("residual", "mcu-cmsis-nn")
+    q = quantized("residual", "litert")
     report = EXPORTER.export(q, tmp_path / "net.tflite")
     model = model_of(report.files[0])
     largest = max(range(model.BuffersLength()), key=lambda i: model.Buffers(i).DataLength())
@@ -180,7 +180,7 @@ def test_what_tflite_has_not_is_refused_by_name(tmp_path: Path) -> None:
 def test_without_the_packages_the_command_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
-    q = quantized("mlp", "mcu-cmsis-nn")
+    q = quantized("mlp", "litert")
     report = EXPORTER.export(q, tmp_path / "net.tflite")
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
     with pytest.raises(ToolMissing, match="pip install ai-edge-litert"):
@@ -194,7 +194,7 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "net.tflite"
     path.write_bytes(b"0000TFL3" + bytes(64))
     report = ExportReport(format="tflite", files=(path,), promise="close", facts={"float_io": False})
-    q = quantized("mlp", "mcu-cmsis-nn")
+    q = quantized("mlp", "litert")
     with pytest.raises(ExportError, match="LiteRT refuses"):
         EXPORTER.read(q, report, make_codes(q, random_samples(q, 1), "random"))
 

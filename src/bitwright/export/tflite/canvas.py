@@ -35,8 +35,8 @@ class Stored:
 def refusal(step: Step, why: str) -> ExportError:
     """The error for a step that TFLite's integers cannot express."""
     return ExportError(
-        f"Layer '{printable(step.layer)}' ({printable(step.op)}) has no form in int8 TFLite: {why}. --target mcu-cmsis-nn "
-        "has TFLite's rules; what it cannot compute in integers either must be replaced in the network."
+        f"Layer '{printable(step.layer)}' ({printable(step.op)}) has no form in int8 TFLite: {why}. --target litert has "
+        "TFLite's rules; what it cannot compute in integers either must be replaced in the network."
     )
 
 
