@@ -14,11 +14,12 @@ from bitwright.boards.registry import board_names, find_board, nearest
 from bitwright.cli import COMMANDS
 from bitwright.commands import catalog
 from bitwright.deploying import deploy, random_inputs
-from bitwright.errors import DataError, ToolMissing, UnknownTarget
+from bitwright.errors import DataError, ToolMissing, UnknownTarget, UnsupportedOp
 from bitwright.estimating import estimate
 from bitwright.mcu import firmware
 from bitwright.mcu.board import FOLDER
 from bitwright.mcu.microcontrollers import find_core, microcontrollers
+from bitwright.program.forms import Island
 from bitwright.simulate import reference
 from command_line import CALIB, MODEL, VAL, Line, apart, one_paragraph
 from zoo_programs import quantized
@@ -37,9 +38,8 @@ def line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, ma
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a quantized network."""
     folder = tmp_path_factory.mktemp("made")
-    for target, name in (("mcu-cmsis-nn", FILE), ("dpu", "dpu.bw")):
-        answer = apart("quantize", MODEL, "--data", CALIB, "--target", target, "-o", name, cwd=folder)
-        assert answer.code == 0, answer.err
+    answer = apart("quantize", MODEL, "--data", CALIB, "--target", "mcu-cmsis-nn", "-o", FILE, cwd=folder)
+    assert answer.code == 0, answer.err
     return folder
 
 
@@ -84,15 +84,16 @@ def test_deploy_for_people(line: Line, tmp_path: Path) -> None:
 
 
 def test_validate_runs_the_metric_on_a_board(line: Line) -> None:
-    simulated = line("validate", FILE, "--data", VAL, "--samples", 40, "--json", "--quiet").json
-    for board in ("host", "qemu:mps3-an547"):
-        found = line("validate", FILE, "--data", VAL, "--samples", 40, "--board", board, "--json", "--quiet").json
-        assert found["bit_exact"]["engine"].startswith(board)
-        assert found["bit_exact"]["values_checked"] == simulated["bit_exact"]["values_checked"] + 40 * 10
-        for key in ("samples", "metric", "float", "quantized", "agreement", "output_sqnr_db"):
-            assert found[key] == simulated[key]
-    answer = line("validate", FILE, "--data", VAL, "--samples", 20, "--board", "host", "--metric", "sqnr", "--min", 99)
-    assert answer.code == 1
+    given = ("validate", FILE, "--data", VAL, "--samples", 40, "--json", "--quiet", "--metric", "sqnr", "--min", 99)
+    simulated = line(*given)
+    found = line(*given, "--board", "qemu:mps3-an547")
+    assert simulated.code == found.code == 1
+    assert found.json["bit_exact"]["engine"].startswith("qemu:mps3-an547 (arm-none-eabi-gcc")
+    assert found.json["bit_exact"]["values_checked"] == simulated.json["bit_exact"]["values_checked"] + 40 * 10
+    for key in ("samples", "metric", "float", "quantized", "agreement", "output_sqnr_db"):
+        assert found.json[key] == simulated.json[key]
+    q = bitwright.Quantized.load(FILE)
+    assert bitwright.validate(q, VAL, "top1", samples=5, board="host").engine.startswith("host (")
 
 
 def test_estimate_is_the_same_every_time_and_near_the_count(line: Line) -> None:
@@ -121,13 +122,41 @@ def test_what_cannot_be_meant_is_refused(line: Line) -> None:
     one_paragraph(line("validate", FILE, "--data", VAL, "--core", "cortex-m4"), "--board")
     one_paragraph(line("deploy", FILE, "--board", "serial:/dev/none"), "cannot be opened")
     one_paragraph(line("deploy", "none.bw", "--board", "host"), "none.bw")
+    one_paragraph(line("deploy", FILE, "--board", "host", "--kernels", "cmsis-nn"), "library of yours")
+    one_paragraph(line("estimate", FILE, "--kernels", "cmsis-nn"), "cannot be estimated")
+    one_paragraph(line("export", FILE, "--to", "c", "-o", "out", "--core", "cortex-m9"), "no core", "cortex-m4")
+    one_paragraph(line("export", FILE, "--to", "c", "-o", "out", "--ram", "1k"), "BW701", "4096 too many")
+    one_paragraph(line("export", FILE, "--to", "onnx-int", "-o", "out", "--core", "cortex-m4"), "no option 'core'")
+
+
+def test_a_layer_without_an_integer_form_names_itself(made: Path) -> None:
+    program = quantized("pools", "dpu")
+    assert any(isinstance(step.form, Island) for step in program.steps)
+    for board in ("host", "qemu:mps2-an386"):
+        with pytest.raises(UnsupportedOp, match="runs in float") as caught:
+            deploy(program, board)
+        assert caught.value.op
+        assert caught.value.layer in str(caught.value)
+        assert caught.value.exit_code == 3
+
+
+def test_export_for_a_core_on_the_command_line(line: Line, tmp_path: Path) -> None:
+    found = line(
+        "export", FILE, "--to", "c", "-o", tmp_path, "--core", "cortex-m55", "--flash", "256k", "--verify", "--json"
+    )
+    assert found.code == 0, found.err
+    facts = found.json["facts"]
+    assert facts["instructions"] > 0
+    assert facts["instructions_basis"].startswith("measured on qemu:mps3-an547")
+    assert found.json["verified"]["differing"] == 0
+    assert "-mcpu=cortex-m55" in (tmp_path / "Makefile").read_text()
 
 
 def test_a_board_that_is_too_small_says_by_how_much(line: Line, tmp_path: Path) -> None:
     small = tmp_path / "small.toml"
     text = (FOLDER / "mps2-an386.toml").read_text("utf-8")
     small.write_text(text.replace("origin = 0x00000000\nbytes = 0x00400000", "origin = 0x00000000\nbytes = 0x00002000"))
-    one_paragraph(line("deploy", FILE, "--board", small), "BW701", "too many", "has the most")
+    one_paragraph(line("deploy", FILE, "--board", small), "BW701", "too many", "are the most of")
 
 
 def test_python_faces(made: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from bitwright.boards.board import Board, Family, Job, Session, Values
 from bitwright.boards.compilers import which
-from bitwright.boards.writing import cost, written
+from bitwright.boards.writing import cost, own_kernels, written
 from bitwright.export.c.writer import Exported
 from bitwright.mcu import board as machines
 from bitwright.mcu import qemu
@@ -86,6 +86,7 @@ class Emulated:
     @contextmanager
     def _written(self, job: Job) -> Iterator[Exported]:
         job.refuse(self.name, "config")
+        own_kernels(job, self.name)
         machine, program = self.machine, job.program
         given = sum(program.buffers[name].size_bytes for name in (*program.inputs, *program.outputs))
         ram = machine.ram.bytes - STACK_BYTES - FIRMWARE_RAM - given

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from bitwright.boards.board import Board, Family, Job, Session, Values
-from bitwright.boards.writing import cost, written
+from bitwright.boards.writing import cost, own_kernels, written
 from bitwright.mcu import native
 from bitwright.mcu.library import Library
 from bitwright.measured import Measured
@@ -45,6 +45,7 @@ class Host:
             ToolMissing: there is no compiler.
         """
         job.refuse(self.name, "config", "clock_mhz")
+        own_kernels(job, self.name)
         with written(job, None) as tree:
             job.tell("compiling and running")
             counts = native.measure(tree, job.program, inputs, cc=job.compiler)
@@ -78,6 +79,7 @@ class Host:
     def session(self, job: Job) -> Iterator[Session]:
         """See ``Board.session``."""
         job.refuse(self.name, "config")
+        own_kernels(job, self.name)
         with written(job, None) as tree:
             job.tell("compiling")
             yield Loaded(Library(tree, job.program, cc=job.compiler))

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from bitwright.boards.board import Job
+from bitwright.errors import ExportError, printable
 from bitwright.export.c.writer import Exported, write
 from bitwright.measured import Basis, Cost, LayerCost, MemoryBlock, Unit
 
@@ -33,9 +34,23 @@ def written(
             job.program,
             folder if job.directory is None else job.directory,
             core=core if job.core is None else None if job.core == "portable" else job.core,
+            kernels=job.kernels or "own",
             contract=job.contract,
             flash_bytes=flash_bytes,
             ram_bytes=ram_bytes,
+        )
+
+
+def own_kernels(job: Job, board: str) -> None:
+    """Refuse kernels that are not ours, where everything is built here.
+
+    Raises:
+        ExportError: other kernels were asked for.
+    """
+    if job.kernels not in (None, "own"):
+        raise ExportError(
+            f"Board {printable(board, 60)} builds the network here, and the kernels '{printable(job.kernels, 60)}' are a "
+            "library of yours: export with --kernels, build it with the library, and run it with --board serial:PORT."
         )
 
 
