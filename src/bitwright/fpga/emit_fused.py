@@ -86,7 +86,7 @@ class _Fused:
         columns = conv_strip.reads(job.window.columns)
         pitch = columns[1] * job.source.layout.words
         x_step = chunk_words(config, chunk[1] - chunk[0])
-        slot_words = conv_strip.count * x_step
+        slot_words = self._slot_words()
         entries = b"".join(entry_bytes(config, *rows.entry(tap, pitch)) for tap in range(job.window.rows.taps))
         table: dict[bytes, int] = {}
         before = align_weights(stream, tiling)
@@ -126,6 +126,15 @@ class _Fused:
                 done = q + 1
             tiles.append(Tile([post(load, Token.ACT_READY)], rest))
         return Pass(self.number, [*before, *parameters], tiles, early=True, whole=tiling.whole_weights)
+
+    def _slot_words(self) -> int:
+        """Words of a slot: the largest pass's, for slots of one pass must not lie across those of another."""
+        job, config = self.job, self.stream.config
+        assert job.pool is not None
+        axis = job.pool.columns
+        widest = max(strip.count for strip in self.tiling.strips)
+        columns = (widest - 1) * axis.stride + (axis.taps - 1) * axis.dilation + 1
+        return columns * max(chunk_words(config, b - a) for a, b in self.tiling.chunks)
 
     def _maximum(
         self, q: int, ring_at: int, slot_words: int, table: dict[bytes, int], table_at: int, strip: Strip, x_step: int

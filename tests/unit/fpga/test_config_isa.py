@@ -77,5 +77,5 @@ def test_what_is_no_instruction_is_refused() -> None:
     conv = KINDS[Unit.STORE](
         address=1 << 33, pixel_stride=0, base=0, rows=0, xs=0, x_step=0, words=0, run_words=0, runs=0
     )
-    with pytest.raises(OverflowError, match="STORE.address"):
+    with pytest.raises(OverflowError, match=r"STORE\.address"):
         encode(conv)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from itertools import pairwise
 
@@ -17,10 +18,14 @@ from bitwright.boards.processor import compare
 from bitwright.errors import DoesNotFit
 from bitwright.export.c.writer import random_samples
 from bitwright.fpga.config import ProcessorConfig, list_configs, load_config
+from bitwright.fpga.functional import execute
 from bitwright.fpga.image import Image, Segment, compile_program
-from bitwright.fpga.isa import Conv, Load, Vec, disassemble
+from bitwright.fpga.isa import Conv, Instruction, Load, Vec, disassemble
 from bitwright.fpga.jobs import ConvJob, HostJob, VecJob
 from bitwright.fpga.running import Functional, run_frame
+from bitwright.number.expr import var
+from bitwright.number.format import Rounding
+from bitwright.program.forms import Axis, Epilogue, Reduce
 from bitwright.program.program import Program
 from bitwright.simulate import reference
 
@@ -129,6 +134,73 @@ def test_buffers_are_not_overwritten_while_they_are_read() -> None:
         assert isinstance(part, Segment)
         halves = [i.base // act for i in part.instructions if isinstance(i, Load) and i.dest == 0 and i.width]
         assert all(a != b for a, b in pairwise(halves))
+
+
+class Shuffled:
+    """The functional model with queues that run ahead of each other as far as tokens allow, at random."""
+
+    def __init__(self, image: Image, seed: int) -> None:
+        self.inner, self.pick = Functional(image), random.Random(seed)
+        self.read, self.write = self.inner.read, self.inner.write
+
+    def run(self, segment: Segment) -> None:
+        queues: dict[int, list[Instruction]] = {unit: [] for unit in range(4)}
+        for instruction in segment.instructions:
+            queues[instruction.unit].append(instruction)
+        counts = [0] * 16
+        # One queue is far more eager than the others, so that its lead grows as long as tokens allow.
+        eager = self.pick.randrange(4)
+        while any(queues.values()):
+            able = [
+                unit
+                for unit, queue in queues.items()
+                if queue and all(counts[t] > 0 for t in range(16) if queue[0].wait >> t & 1)
+            ]
+            assert able, "the queues wait for each other"
+            unit = eager if eager in able and self.pick.random() < 0.9 else self.pick.choice(able)
+            instruction = queues[unit].pop(0)
+            for token in range(16):
+                counts[token] -= instruction.wait >> token & 1
+            execute(self.inner.state, [instruction])
+            for token in range(16):
+                counts[token] += instruction.post >> token & 1
+
+
+def wide_program(seed: int) -> Program:
+    """A convolution and a maximum in several chunks of unlike size, and a depthwise one: every buffer in halves."""
+    grower = fpga_programs.Random(seed)
+    build = grower.build
+    x = build.buffer((1, grower.pick.choice([5, 16, 40]), 17, 13), fpga_programs.FORMAT, tensor="in0")
+    build.enter("conv", "Conv", ())
+    y = grower.add_contract(x, grower.pick.choice([20, 50, 90]), 1, (Axis(taps=3), Axis(taps=3)))
+    build.enter("pool", "MaxPool", ())
+    axis = Axis(taps=grower.pick.choice([2, 3]), stride=2)
+    pooled = build.buffer(
+        (1, y.shape[1], *(axis.outputs(n) for n in y.shape[2:])), fpga_programs.FORMAT, lo=y.lo, hi=y.hi
+    )
+    build.step(
+        Reduce(combine="max", axes=(Axis(), axis, axis), epilogue=Epilogue(expr=var("acc", -128, 127))), [y], [pooled]
+    )
+    build.enter("depthwise", "Conv", ())
+    z = grower.add_contract(pooled, pooled.shape[1], pooled.shape[1], (Axis(taps=3, before=1, after=1), Axis(taps=3)))
+    build.enter("last", "Conv", ())
+    last = grower.add_contract(z, 70, 1, (Axis(), Axis()))
+    return build.build(["in0"], [last.name], batchable=True, input_rounding=Rounding.HALF_AWAY)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6), wide=st.booleans(), config=st.sampled_from(["sim-tiny", "dlp512", "dlp576"]))
+def test_queues_may_run_ahead_as_far_as_tokens_let_them(seed: int, wide: bool, config: str) -> None:
+    program = wide_program(seed) if wide else fpga_programs.random_program(seed)
+    chosen = load_config(config)
+    if wide:  # little room, so that there are many passes, the last one smaller than the others
+        tiny = load_config("sim-tiny")
+        chosen = replace(tiny, ocp=3 + seed % 2, memory=replace(tiny.memory, weight=512, mid=256))
+    image = compile_program(program, chosen)
+    sample = random_samples(program, 1)[0]
+    outputs = run_frame(image, Shuffled(image, seed), sample)
+    for name, want in reference.run(program, sample).items():
+        np.testing.assert_array_equal(outputs[name], want)
 
 
 def test_too_small_a_configuration_says_what_is_missing() -> None:
