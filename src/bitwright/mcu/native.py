@@ -127,5 +127,7 @@ def version(command: tuple[str, ...]) -> str:
     name = Path(command[0]).name
     if name == "zig":
         return firmware.zig_version()
-    done = subprocess.run([*command, "-dumpfullversion", "-dumpversion"], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        [*command, "-dumpfullversion", "-dumpversion"], capture_output=True, text=True, check=False, timeout=60
+    )
     return f"{name} {done.stdout.strip()}"
