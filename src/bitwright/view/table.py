@@ -13,7 +13,8 @@ from bitwright.view.seen import TensorSeen, TypeSeen
 from bitwright.view.strip import axis_marks, figure, strip
 
 POOR_DB = 20.0
-MANY_UNDER = 0.25
+MANY_OVER, MANY_UNDER = 0.001, 0.25
+"""Shares that are flagged: some schemes cut off a few outliers everywhere, and a page full of flags flags nothing."""
 BEST_DB = 45.0
 DIGITS = re.compile(r"\d+\.\d+(e[-+]?\d+)?")
 METER = 44
@@ -107,7 +108,7 @@ def tensor_row(
         tag("td", number(tensor.max), class_="number", data_label="max"),
         tag("td", type_text(tensor.type)),
         tag("td", strip(tensor, axis), class_="bits"),
-        share_cell(over, "▲", "over %", bad=over is not None and over > 0),
+        share_cell(over, "▲", "over %", bad=over is not None and over > MANY_OVER),
         share_cell(under, "▼", "under %", bad=under is not None and under > MANY_UNDER and tensor.kind != "Bias"),
         sqnr_cell(tensor),
         id=row_id,
