@@ -143,7 +143,9 @@ def _effects(subject: Subject, drift: Drift, arrays: Arrays, progress: Progress 
     decide = decider(subject)
     meter = Meter(splitter, decide=decide, progress=progress)
     total = len(next(iter(arrays.values())))
-    some = np.unique(np.linspace(0, total - 1, min(total, measured_samples(subject, len(splitter.tensors)))).round().astype(int))
+    some = np.unique(
+        np.linspace(0, total - 1, min(total, measured_samples(subject, len(splitter.tensors)))).round().astype(int)
+    )
     few = {name: x[some] for name, x in arrays.items()}
     size = batch_size(subject, splitter.tensors)
     return meter, meter.measure(in_batches(subject.network, few, size), len(some))

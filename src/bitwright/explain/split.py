@@ -220,7 +220,7 @@ class Splitter:
         for spec in subject.spec.layers:
             if spec.name not in stored or not spec.is_linear or stored[spec.name].shape != spec.weights().shape:
                 continue
-            found[spec.name] = (own_weights(subject, spec), stored[spec.name])
+            found[spec.name] = (own_weights(subject, spec, stored[spec.name]), stored[spec.name])
         return found
 
     def _range_cause(self, layer: str) -> Cause:
@@ -321,13 +321,20 @@ class Splitter:
         return {tensor: (format, why) for tensor, (format, why) in own_formats(self.subject).items()}
 
 
-def own_weights(subject: Subject, spec: LayerSpec) -> Reals:
+def own_weights(subject: Subject, spec: LayerSpec, stored: Reals) -> Reals:
     """The weights as these bits hold them at best, with a step for each output channel that makes its squared error least.
 
-    What is lost beyond that is the range: steps widened by other channels, and weights cut off.
+    What is lost beyond that is the range: steps widened by other channels, and weights cut off.  Where each channel has
+    a step already and nothing is cut off, it is nothing, and ``stored`` is the answer.
     """
     rule = subject.target.weight_rule(spec.op, **spec.facts)
     values = spec.weights()
+    format = subject.formats.weights[spec.name]
+    low, high = (format.along(v, values.ndim) for v in format.real_range)
+    size = format.along(format.scale, values.ndim)
+    cut_off = (values < low - size) | (values > high + size)
+    if format.axis is not None and not cut_off.any():
+        return stored
     best = Mse().choose(TensorStats.of(values, 0), replace(rule, per_channel=True), values=values, axis=0)
     return np.asarray(best.dequantize(best.quantize(values, rule.rounding)))
 

@@ -68,7 +68,7 @@ def target_text(target: Target, changes: Mapping[str, Any]) -> str:
     for part in ("arithmetic", "input", "activation", "weight", "bias", "schemes"):
         table[part] = _every(getattr(whole, part))
     table["op"] = {op: _every(rule) for op, rule in whole.ops.items()}
-    return toml({k: v for k, v in table.items() if k != "extends"})
+    return toml({k: v for k, v in table.items() if k != "extends" and v != ""})
 
 
 def _every(part: Any) -> dict[str, Any]:
