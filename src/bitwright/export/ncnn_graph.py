@@ -357,14 +357,35 @@ class _Builder:
             for b, e, a, s in zip(starts, ends, axes, steps, strict=True)
         ]
         places = [int(a) % len(shape) for a in axes]
-        if any(s != 1 for _, _, s in found):
-            raise self.refuse(spec, "it leaves out elements in between")
+        strides = dict(zip(places, (s for _, _, s in found), strict=True))
+        if any(s < 1 or (s > 1 and (a < 2 or len(shape) != 4)) for a, s in strides.items()):
+            raise self.refuse(spec, "it turns around, or leaves out channels in between")
         if 0 in places:
             raise self.refuse(spec, "it cuts the batch")
-        self.graph.layer(
-            "Crop", spec.name, tensors, [made], p9=[b for b, _, _ in found], p10=[e for _, e, _ in found],
-            p11=[a - 1 for a in places],
-        )  # fmt: skip
+        thinned = any(s > 1 for s in strides.values())
+        whole = all((b, e) == (0, shape[a]) for a, (b, e, _) in zip(places, found, strict=True))
+        if not (thinned and whole):
+            part = self.graph.name(f"{made}_part") if thinned else made
+            name = f"{spec.name}_part" if thinned else spec.name
+            self.graph.layer(
+                "Crop", name, tensors, [part], p9=[b for b, _, _ in found], p10=[e for _, e, _ in found],
+                p11=[a - 1 for a in places],
+            )  # fmt: skip
+            tensors = [part]
+        if thinned:
+            # Every other element: a maximum over one.
+            self.graph.layer(
+                "Pooling",
+                spec.name,
+                tensors,
+                [made],
+                p0=0,
+                p1=1,
+                p11=1,
+                p2=strides.get(3, 1),
+                p12=strides.get(2, 1),
+                p5=1,
+            )
 
     def pad(self, spec: LayerSpec, made: str, tensors: list[str], shape: tuple[int, ...]) -> None:
         mode = spec.attributes.get("mode") or "constant"

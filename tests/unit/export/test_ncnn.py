@@ -17,7 +17,7 @@ from bitwright.export.running import make_codes
 from exports import quantized, samples
 
 RUNS = ("conv_bn_relu", "residual", "depthwise_relu6", "fire", "grouped", "unet", "mlp", "pools", "pads", "silu",
-        "activations", "resize", "tf_style", "shape_chain", "shared", "scales")  # fmt: skip
+        "activations", "resize", "tf_style", "shape_chain", "shared", "scales", "split_slice")  # fmt: skip
 
 
 def decibels(real: np.ndarray, other: np.ndarray) -> float:
