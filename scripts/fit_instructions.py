@@ -57,9 +57,12 @@ def programs() -> Iterator[Program]:
     """What is counted."""
     from large_layers import large_layers
     from random_layers import random_layers
+    from window_layers import depthwise, maxima
     from zoo_programs import quantized
 
     for seed in SEEDS:
+        yield depthwise(seed)
+        yield maxima(seed)
         yield random_layers(1000 + seed, 24)
         yield large_layers(seed, 12)
     for name in NETWORKS:
@@ -86,7 +89,7 @@ def rows(core: str, board: Board, every: list[Program], kept: Path | None) -> It
             for step, kernel, count in zip(program.steps, kernels, counts, strict=False):
                 if kernel != NOTHING:
                     yield kernel_key(step, kernel), sizes(program, step), count
-            if not any(kernel.startswith(("bw_dsp", "bw_mve", "bw_sum", "bw_vsum")) for kernel in kernels):
+            if not any(kernel.startswith(("bw_dsp", "bw_mve", "bw_sum", "bw_vsum", "bw_max")) for kernel in kernels):
                 break  # the other half would be the same
     if kept is not None:
         kept.write_text(json.dumps(known))
@@ -122,7 +125,9 @@ FAMILIES: Mapping[str, Family] = {
     "bw_dsp_conv": Family(("patch", "window", "windows", "pixels", "call"), ("tiles", "rests"), {"units": 1.0}),
     "bw_dsp_depthwise": Family(("ring", "strips", "call"), ("columns",)),
     "bw_mve_conv": Family(("steps", "window", "windows", "pixels", "call"), ("quads",)),
-    "bw_mve_depthwise": Family(("pixels", "window", "call"), ("quads",)),
+    "bw_mve_depthwise": Family(("pixels", "window", "call"), ("quads", "macs")),
+    "bw_dsp_taps": Family(("pixels", "window", "call"), ("quads", "macs")),
+    "bw_max": Family(("pixels", "call"), ("macs", "outputs")),
     "bw_conv": Family(("call",), ("inside", "rows", "windows", "outputs")),
     "bw_pointwise": Family(("call",), ("macs", "outputs", "pixels")),
     "bw_depthwise": Family(("call",), ("inside", "rows", "windows", "pixels", "outputs")),
@@ -153,7 +158,7 @@ def fit_family(family: Family, by_key: Mapping[str, list[Row]]) -> dict[str, dic
     rare = [key for key, rows in by_key.items() if len(rows) < FEW]
     group = {key: "*" if key in rare and len(rare) < len(by_key) else key for key in by_key}
     if "*" in group.values():
-        group |= {key: "*" for key in rare}
+        group |= dict.fromkeys(rare, "*")
     groups = sorted(set(group.values()))
     columns = [(None, size) for size in family.shared] + [(g, size) for g in groups for size in family.own]
     matrix, wanted = [], []
