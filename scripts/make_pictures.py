@@ -118,6 +118,10 @@ def main() -> None:
         draw(made[1], PREPARED, STRIPS)
         if "--text" not in sys.argv:
             made += photograph(Path(folder))
+            sys.path.insert(0, str(ROOT / "scripts"))
+            from app_pictures import photograph_app
+
+            made += photograph_app()
     for path in made:
         print(path)
 

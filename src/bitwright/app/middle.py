@@ -27,6 +27,7 @@ TABS: tuple[tuple[Tab, str], ...] = (
     ("log", "Log"),
 )
 PAIRS = 200
+PROFILE = 480
 SOME = 6
 
 
@@ -51,7 +52,7 @@ def summary(page: Page, *, fresh: bool, measured: bool, moved: bool = False) -> 
         "div",
         tag("div", *notes, verdict, class_="said") if notes or verdict else None,
         panels.tiles(page.tiles),
-        charts.profile(page.profile, page.profile_of),
+        charts.profile(page.profile, page.profile_of, width=PROFILE),
         class_="summary" + ("" if fresh else " is-stale"),
     )
 
