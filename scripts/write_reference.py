@@ -414,6 +414,36 @@ def core_table() -> str:
     )
 
 
+def processor_configs() -> str:
+    """Configurations of the open processor."""
+    from bitwright.fpga.config import list_configs, load_config
+
+    found = sorted((load_config(name) for name in list_configs()), key=lambda c: -c.macs)
+    rows = [
+        (f"`{c.name}`", str(c.macs), f"{c.pp} × {c.icp} × {c.ocp}", f"{c.bus.bytes} bytes", f"{c.clock_hz / 1e6:g} MHz",
+         "yes" if c.units.multiply else "no", c.summary)
+        for c in found
+    ]  # fmt: skip
+    head = ("configuration", "multipliers", "rows × in × out", "bus", "clock", "vector unit multiplies", "what it is")
+    return table(head, rows)
+
+
+def instructions() -> str:
+    """Fields of every instruction."""
+    from bitwright.fpga.isa import FIELDS, HEADER
+
+    parts = ["### Header\n\n" + _fields(HEADER)]
+    parts += [f"### {unit.name}\n\n" + _fields(fields) for unit, fields in FIELDS.items()]
+    return "\n".join(parts)
+
+
+def _fields(fields: Iterable[Any]) -> str:
+    return table(
+        ("field", "bits", "meaning"),
+        [(f"`{f.name}`", f"{f.bits}{' signed' if f.signed else ''}", f.meaning) for f in fields],
+    )
+
+
 def error_table() -> str:
     """All errors: code, name, exit code, facts."""
     from bitwright import errors
@@ -434,6 +464,8 @@ def error_kinds(kind: type[Any]) -> list[type[Any]]:
 
 PARTS: dict[str, Callable[[], str]] = {
     "cores": core_table,
+    "processor-configs": processor_configs,
+    "instructions": instructions,
     "errors": error_table,
     "formulas": formulas,
     "functions": function_list,
