@@ -32,9 +32,18 @@ class Idea:
     changes: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def slow(self) -> int:
+        """0 is one run, 1 a repair that ends by itself, :data:`SLOWEST` a search."""
+        return 0 if self.kind != "mend" else SLOWEST if self.value.startswith("learn-ranges") else 1
+
+    @property
     def key(self) -> str:
         """Equal for ideas that are one trial."""
         return f"{self.kind}:{self.value}:{sorted(self.changes.items(), key=str)}"
+
+
+SLOWEST = 2
+"""Repairs that take all the time that they get."""
 
 
 def mend(spec: str, text: str) -> Idea:
@@ -47,18 +56,23 @@ RECONSTRUCT = mend("reconstruct", "round the weights again, each to make up for 
 CORRECT = mend("correct-bias", "shift biases by the mean error")
 LEARN = mend("learn-ranges", "choose each format by the error of the outputs")
 SCHEMES = mend("schemes", "try other ways from ranges to formats")
+DEAD = mend("dead-channels", "take channels that are always zero out of the ranges")
+CENTER = mend("center", "use the sign bit of activations that are never negative")
+UNFOLD = mend("unfold-scale", "take the scales of batch normalizations out of the weights again")
+SPLIT = mend("split-channels", "split the channels with outlying weights in two")
+APART = mend("split-concat", "let each input of a concatenation keep its own step")
 MINMAX = Idea(kind="scheme", value="minmax", text="take ranges whole, so that nothing is cut off")
 MSE = Idea(kind="scheme", value="mse", text="choose ranges by the squared error")
 CALIBRATE = Idea(kind="calibrate", text="calibrate with more samples, and with samples like these")
 
 REPAIRS: Mapping[Cause, Sequence[Idea]] = {
     Cause.WEIGHT_ROUNDING: (RECONSTRUCT, SCHEMES, CORRECT),
-    Cause.WEIGHT_RANGE: (EQUALIZE, RECONSTRUCT),
-    Cause.FOLD: (EQUALIZE, RECONSTRUCT),
-    Cause.BIAS_RESOLUTION: (LEARN, CORRECT),
+    Cause.WEIGHT_RANGE: (EQUALIZE, SPLIT, RECONSTRUCT),
+    Cause.FOLD: (EQUALIZE, UNFOLD, RECONSTRUCT),
+    Cause.BIAS_RESOLUTION: (DEAD, CORRECT, LEARN),
     Cause.ACTIVATION_CLIPPING: (MINMAX, SCHEMES, LEARN),
-    Cause.ACTIVATION_ROUNDING: (SCHEMES, MSE, EQUALIZE, LEARN),
-    Cause.SHARED_FORMAT: (LEARN, EQUALIZE),
+    Cause.ACTIVATION_ROUNDING: (MSE, CENTER, SCHEMES, EQUALIZE, LEARN),
+    Cause.SHARED_FORMAT: (APART, EQUALIZE, LEARN),
     Cause.SHIFT_LIMITS: (LEARN, EQUALIZE),
     Cause.POOLING_RULE: (CORRECT, LEARN),
     Cause.TABLE_RULE: (LEARN, CORRECT),
