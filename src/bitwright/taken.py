@@ -68,7 +68,8 @@ def take(model: Any, target: str | os.PathLike[str] | Target | None = None, *, s
         "target": chosen.to_dict(),
         "learnable_float_bytes": program.learnable_float_bytes,
         "schemes": dict.fromkeys(("input", "activation", "weight", "bias"), "the file's own"),
-        "schemes_used": dict.fromkeys(("input", "activation", "weight", "bias"), "the file's own"),
+        # What would choose formats where the file has none, or to quantize parts of it anew.
+        "schemes_used": {role: getattr(chosen.schemes, role) for role in ("input", "activation", "weight", "bias")},
         "scheme_trials": [],
         "seed": None,
         "repairs": [],

@@ -74,7 +74,6 @@ def explain(
     """
     began = time.monotonic()
     q = open_quantized(quantized)
-    subject = subject_of(q)
     count = MOST_SAMPLES if samples is None else min(samples, MOST_SAMPLES)
     source = open_samples(q.network, q.contract, data, samples=count, seed=seed, skip_bad=skip_bad)
     parts, labels = list[Arrays](), list[object]()
@@ -88,6 +87,8 @@ def explain(
             f"Explaining needs at least 3 samples, some to learn from and some to judge by; there are {len(labels)}."
         )
     arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    # A network that came quantized brings no calibration: then these samples stand for it.
+    subject = subject_of(q, lambda: observed(q.lowered_network, arrays))
     known = _classes(labels) if q.contract.task in CLASSES else None
     drift = drift_of(subject, observed(subject.network, arrays))
     found = _doubt(subject, arrays, known)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -91,8 +91,12 @@ class Subject:
         return np.asarray(format.quantize(layer.weights(), rounding), np.int64)
 
 
-def subject_of(quantized: Quantized) -> Subject:
+def subject_of(quantized: Quantized, measured: Callable[[], Statistics] | None = None) -> Subject:
     """Put a quantized network's parts together.
+
+    Args:
+        quantized: The network.
+        measured: Gives statistics for a network that came quantized and carries none.
 
     Raises:
         CalibrationError: if the file carries no calibration.
@@ -100,6 +104,8 @@ def subject_of(quantized: Quantized) -> Subject:
     """
     target = quantized.target
     network, statistics = quantized.lowered_network, quantized.lowered_statistics
+    if statistics is None and measured is not None:
+        statistics = measured()
     if statistics is None:
         raise CalibrationError(
             f"'{printable(quantized.name)}' carries no calibration, so nothing is known of its ranges. Quantize again."
