@@ -130,6 +130,8 @@ def settle(
     Raises:
         CalibrationError: if a limit would move a given format.
     """
+    if target.arithmetic.requantize == "multiplier-double":
+        formats = in_single_precision(formats)
     formats = formats if given is None else given.on(formats)
     if target.bias_source == "accumulator":
         formats = fit_biases(net, formats, target)
@@ -140,6 +142,22 @@ def settle(
     if given is not None:
         given.check(formats, target)
     return formats
+
+
+def in_single_precision(formats: Formats) -> Formats:
+    """Scales as float32 holds them: what TFLite's files and runtimes compute their multipliers from.
+
+    A scale with more digits gives another multiplier in the runtime, and about one integer in 100,000 another value.
+    """
+
+    def rounded(format: Format) -> Format:
+        return replace(format, scale=format.scale.astype(np.float32).astype(np.float64))
+
+    return replace(
+        formats,
+        activations={name: rounded(format) for name, format in formats.activations.items()},
+        weights={name: rounded(format) for name, format in formats.weights.items()},
+    )
 
 
 def weight_format(spec: LayerSpec, target: Target, schemes: RoleSchemes) -> Format:
@@ -171,7 +189,10 @@ def fit_biases(net: NetworkSpec, formats: Formats, target: Target) -> Formats:
         factor = np.where(needed > step, needed / step, 1.0)
         if target.weight.scaling == "power-of-two":
             factor = np.exp2(np.ceil(np.log2(factor)))
-        formats = formats.with_weight(spec.name, replace(weight, scale=weight.scale * factor))
+        scale = weight.scale * factor
+        if target.arithmetic.requantize == "multiplier-double":
+            scale = scale.astype(np.float32).astype(np.float64)
+        formats = formats.with_weight(spec.name, replace(weight, scale=scale))
         notes.append(
             f"{spec.name}: weight step of {int((factor > 1).sum())} of {factor.size} channels made coarser, because the "
             f"bias (up to {np.abs(bias).max():.4g}) would not fit {target.arithmetic.accumulator_bits} bits beside it"
