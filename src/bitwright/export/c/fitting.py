@@ -42,7 +42,8 @@ def ram_too_small(report: Mapping[str, Any], plan: Plan, have: int) -> DoesNotFi
         f"The arena needs {need} bytes of RAM and there are {have}: {need - have} too many. Step "
         f"'{printable(at['name'], 60)}' of layer '{printable(at['layer'], 60)}' alone has {at['alive_bytes']} alive, most of "
         f"it {largest}. It would fit with an input of about {math.floor(100 * side)} % of the height and width, with "
-        f"{math.floor(100 * have / need)} % of the channels there, with an earlier stride or pooling, or on a device with "
+        f"{math.floor(100 * have / need)} % of the channels there, with an earlier stride or pooling, perhaps with its first "
+        "layers run patch by patch (export with --option patches=auto), or on a device with "
         f"{_kib(need)} for the arena{_boards(need, 'ram')}.",
         need_bytes=need,
         have_bytes=have,
