@@ -100,6 +100,18 @@ def operators(path: Path) -> list[str]:
     return [NAMES[codes[graph.Operators(i).OpcodeIndex()]] for i in range(graph.OperatorsLength())]
 
 
+@pytest.mark.parametrize("target", ["litert", "mcu-cmsis-nn"])
+def test_scales_are_in_single_precision_from_the_start(target: str) -> None:
+    """A scale that the file cannot hold would give the runtime another multiplier than the program has."""
+    q = quantized("residual", target)
+    formats = [b.format for b in q.program.buffers.values() if b.tensor is not None]
+    formats += [x.format for x in q.program.learnables if x.parameter == "Weights"]
+    for format in formats:
+        np.testing.assert_array_equal(format.scale, format.scale.astype(np.float32))
+    finer = [x.format.scale for x in quantized("residual", "generic").program.learnables if x.parameter == "Weights"]
+    assert any((scale != scale.astype(np.float32)).any() for scale in finer)
+
+
 @pytest.mark.parametrize(
     ("network", "target"), [("residual", "litert"), ("depthwise_relu6", "cpu"), ("mlp", "generic")]
 )
