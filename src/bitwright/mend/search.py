@@ -168,7 +168,8 @@ def mend(
         classes: Whether the first output says how likely each class is.
         seed: Which samples are held, and which places repairs look at.
         checkpoint: A file that keeps the state after each repair; a run that was broken off goes on from it, and one
-            with another network, target or seed begins anew.  What the clock cut short is tried again.
+            with another network, target or seed begins anew.  What the clock cut short in
+            vain is tried again.
         progress: Called with (what is going on, share of the time used).
 
     Raises:
@@ -191,9 +192,11 @@ def mend(
     if resumed is not None:
         solution, rows = resumed
         history = [_attempt(row) for row in rows]
+        while history and history[-1].cut and not history[-1].kept:
+            history.pop()
         score = next((a.after for a in reversed(history) if a.kept), before)
     stopped = "all repairs were tried"
-    for one in todo[sum(not attempt.cut for attempt in history) :]:
+    for one in todo[len(history) :]:
         if time.monotonic() >= until:
             stopped = OUT_OF_TIME
             break
@@ -203,7 +206,7 @@ def mend(
         tell = _teller(progress, f"best {score.height:.1f} dB; {_label(one)}", began, time_budget_s)
         tell("")
         start = time.monotonic()
-        clock = Clock(until, tell)
+        clock = Clock(until, tell).share(getattr(one, "part", 1.0))
         found, text = one.apply(solution, bench, clock)
         cut = clock.over
         after = score if found is solution else bench.score(found)

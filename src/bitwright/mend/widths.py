@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from bitwright.calibrate.assign import INDEX, sources_of_group
+from bitwright.calibrate.assign import INDEX
+from bitwright.calibrate.sharing import sources_of_group
 from bitwright.calibrate.tensor_stats import TensorStats
 from bitwright.mend.bench import Bench, surely_better
 from bitwright.mend.repair import Clock
