@@ -27,7 +27,7 @@ from bitwright.view.tensors import tensors_seen
 
 if TYPE_CHECKING:
     from bitwright.detailing import FloatRow
-    from bitwright.explain.finding import Explanation, Finding
+    from bitwright.explain.finding import Explanation, Finding, Remedy
     from bitwright.measured import Cost
     from bitwright.metrics.validation import Validation
     from bitwright.quantized import Quantized
@@ -251,8 +251,17 @@ def finding_seen(finding: Finding) -> FindingSeen:
         gain=gain,
         layer=finding.layer,
         tensor=concerned(finding),
-        action=() if remedy is None else tuple((str(k), str(v)) for k, v in remedy.options.items()),
+        action=() if remedy is None else _action(remedy),
     )
+
+
+def _action(remedy: Remedy) -> tuple[tuple[str, str], ...]:
+    """What the app does for a remedy; where that is another file, its text."""
+    if remedy.target_file:
+        return (("target_file", remedy.target_file),)
+    if remedy.input_contract:
+        return (("input_contract", remedy.input_contract),)
+    return tuple((str(k), str(v)) for k, v in remedy.options.items())
 
 
 def _gain(gain: Any) -> str:

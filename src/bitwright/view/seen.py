@@ -7,7 +7,7 @@ report can be read by programs and compared with another one.
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
 from itertools import zip_longest
@@ -489,11 +489,6 @@ def _is_default(f: Any, value: Any) -> bool:
     return bool(value == f.default) or (value == () and f.default == ()) or value == GraphSeen()
 
 
-@cache
-def _hints(kind: type) -> Mapping[str, Any]:
-    return get_type_hints(kind)
-
-
 def from_json(kind: Any, value: Any) -> Any:
     """A value of type ``kind`` from plain values.
 
@@ -501,28 +496,83 @@ def from_json(kind: Any, value: Any) -> Any:
         TypeError: if it is of another type.
         ValueError: if it is no choice that there is.
     """
+    return _reader(kind)(value)
+
+
+@cache
+def _reader(kind: Any) -> Callable[[Any], Any]:
+    """What reads values of one type; made once, for a page holds hundreds of thousands of them."""
     origin, inner = get_origin(kind), get_args(kind)
     if is_dataclass(kind) and isinstance(kind, type):
+        return _record(kind)
+    if origin is tuple and len(inner) == 2 and inner[1] is Ellipsis:
+        return _row(_reader(inner[0]), plain=inner[0] if inner[0] in {int, str} else None)
+    if origin is tuple:
+        return _fixed([_reader(one) for one in inner])
+    if origin is Literal:
+        return _choice(inner)
+    if origin in {Union, types.UnionType}:
+        read = _reader(next(one for one in inner if one is not type(None)))
+        return lambda value: None if value is None else read(value)
+    return _number if kind is float else _exactly(kind)
+
+
+def _record(kind: type) -> Callable[[Any], Any]:
+    readers: dict[str, Callable[[Any], Any]] = {}  # filled when first used: a type may hold itself
+
+    def read(value: Any) -> Any:
         if not isinstance(value, dict):
             raise TypeError(f"{kind.__name__} is wanted")
-        known = _hints(kind)
-        return kind(**{key: from_json(known[key], item) for key, item in value.items() if key in known})
-    if origin is tuple:
+        if not readers:
+            readers.update({name: _reader(hint) for name, hint in get_type_hints(kind).items()})
+        return kind(**{key: readers[key](item) for key, item in value.items() if key in readers})
+
+    return read
+
+
+def _row(read: Callable[[Any], Any], plain: type | None) -> Callable[[Any], Any]:
+    def row(value: Any) -> Any:
         if not isinstance(value, list):
             raise TypeError("a list is wanted")
-        if len(inner) == 2 and inner[1] is Ellipsis:
-            return tuple(from_json(inner[0], item) for item in value)
-        if len(value) != len(inner):
-            raise TypeError(f"{len(inner)} values are wanted")
-        return tuple(from_json(one, item) for one, item in zip(inner, value, strict=True))
-    if origin is Literal:
-        if value not in inner:
-            raise ValueError(f"{value!r} is none of {inner}")
+        if plain is not None and set(map(type, value)) <= {plain}:
+            return tuple(value)
+        return tuple(map(read, value))
+
+    return row
+
+
+def _fixed(readers: list[Callable[[Any], Any]]) -> Callable[[Any], Any]:
+    def fixed(value: Any) -> Any:
+        if not isinstance(value, list):
+            raise TypeError("a list is wanted")
+        if len(value) != len(readers):
+            raise TypeError(f"{len(readers)} values are wanted")
+        return tuple(read(item) for read, item in zip(readers, value, strict=True))
+
+    return fixed
+
+
+def _choice(choices: tuple[Any, ...]) -> Callable[[Any], Any]:
+    def chosen(value: Any) -> Any:
+        if value not in choices:
+            raise ValueError(f"{value!r} is none of {choices}")
         return value
-    if origin in {Union, types.UnionType}:
-        return None if value is None else from_json(next(one for one in inner if one is not type(None)), value)
-    if kind is float and type(value) is int:
+
+    return chosen
+
+
+def _number(value: Any) -> float:
+    if type(value) is int:
         return float(value)
-    if type(value) is not kind:
-        raise TypeError(f"{kind.__name__} is wanted")
+    if type(value) is not float:
+        raise TypeError("float is wanted")
     return value
+
+
+def _exactly(kind: type) -> Callable[[Any], Any]:
+    def exactly(value: Any) -> Any:
+        if type(value) is not kind:
+            raise TypeError(f"{kind.__name__} is wanted")
+        return value
+
+    return exactly

@@ -124,6 +124,7 @@ def table_head(axis: Axis, *, sortable: bool = False) -> Markup:
     for key, title, kind in COLUMNS:
         inner: Content = tag("button", title, type="button", data_sort=key) if sortable and key != "bits" else title
         marks = axis_marks(axis) if key == "bits" else None
+        inner = tag("div", inner) if marks is not None else inner  # the axis has a line of its own, without style too
         cells.append(tag("th", inner, marks, scope="col", class_=f"c-{key} {kind}".strip()))
     return tag("thead", tag("tr", *cells))
 

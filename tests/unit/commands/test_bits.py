@@ -73,3 +73,15 @@ def test_a_terminal_without_unicode_gets_ascii(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(screen, "out", lambda: console)
     assert bits.look().ascii
     assert str(bits.strip_text(tensor(), term_axis([tensor()]))).isascii()
+
+
+@pytest.mark.parametrize(("width", "strips"), [(120, True), (80, True), (40, False)])
+def test_strips_stay_longer_than_other_columns(width: int, strips: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.StringIO()
+    console = Console(file=out, width=width, soft_wrap=True)
+    monkeypatch.setattr(screen, "out", lambda: console)
+    bits.tensor_table([tensor(name="depthwise_conv.Weights", sqnr_db=12.0, overflow=0.1)], title="Lose most")
+    shown = out.getvalue()
+    assert ("▂ [█▄ ▁   ]█" in shown) == strips
+    assert "12.0" in shown
+    assert all(len(line) <= width for line in shown.splitlines())
