@@ -41,7 +41,9 @@ def describe(target: Target) -> str:
 def _head(target: Target) -> str:
     lines = [f"{target.name}: {target.title}", *_wrap(target.summary, WIDTH)]
     if target.extends:
-        lines.append(f"Extends {target.extends}. Integers as in profile {target.profile or target.arithmetic.semantics}.")
+        lines.append(
+            f"Extends {target.extends}. Integers as in profile {target.profile or target.arithmetic.semantics}."
+        )
     return "\n".join(lines)
 
 
