@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Literal as Choice
 from typing import TypeVar, get_args
 from urllib.parse import urlencode
 
+from bitwright.view.axis import Axis, shared_axis
 from bitwright.view.seen import Page, TensorSeen
 
 T = TypeVar("T")
@@ -114,6 +116,11 @@ class Names:
         self.tensors = {mark_of(t.name): t for t in page.tensors}
         self.marks = {t.name: mark for mark, t in self.tensors.items()}
         self.layers = {mark_of(box.name): k for k, box in enumerate(page.optimized.boxes)}
+
+    @cached_property
+    def axis(self) -> Axis:
+        """The axis of all strips."""
+        return shared_axis(self.page.tensors)
 
     def picked(self, ask: Ask) -> list[TensorSeen]:
         """The tensors that are selected and still there, in the order in which they were picked."""

@@ -10,7 +10,7 @@ from bitwright.app.jobs import Job
 from bitwright.app.session import Session
 from bitwright.app.steps import button, choice, form
 from bitwright.view import charts, panels
-from bitwright.view.axis import Axis, shared_axis
+from bitwright.view.axis import Axis
 from bitwright.view.heat import HeatSeen, heat
 from bitwright.view.markup import Content, Markup, label, tag
 from bitwright.view.pairs import PairsSeen, pairs_table
@@ -78,7 +78,7 @@ def tabs(ask: Ask) -> Markup:
 def ranges(session: Session, ask: Ask, names: Names, tensors: Sequence[TensorSeen], *, filling: bool) -> Markup:
     """Tools and the table of tensors."""
     rows = sorted_rows(tensors, ask)
-    axis = shared_axis(tensors)
+    axis = names.axis
     kinds = [("", "all kinds"), ("Weights", "weights"), ("Bias", "biases"), ("Activations", "activations")]
     hidden = [
         tag("input", type="hidden", name=name, value=value)

@@ -152,12 +152,9 @@ class Screen:
 
     def rows(self) -> Markup:
         """The rows of the table from ``ask.first`` on, for a window that moves."""
-        from bitwright.view.axis import shared_axis
-
         rows = sorted_rows(self.page.tensors, self.ask)
         part = rows[self.ask.first : self.ask.first + ROWS]
-        axis = shared_axis(self.page.tensors)
-        return tag("tbody", *middle.table_rows(self.ask, self.names, part, axis), id="rows")
+        return tag("tbody", *middle.table_rows(self.ask, self.names, part, self.names.axis), id="rows")
 
     def _heats(self) -> list[HeatSeen]:
         bench = bench_of(self.session)
