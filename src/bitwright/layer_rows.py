@@ -61,9 +61,7 @@ def layer_rows(spec: NetworkSpec, program: Program) -> tuple[LayerRow, ...]:
     """
     reasons = float_reasons(spec, program)
     tables = {step.layer for step in program.steps if isinstance(step.form, Table)}
-    rows = (
-        (layer, _row(layer, spec, reasons.get(layer.name), is_table=layer.name in tables)) for layer in spec.layers
-    )
+    rows = ((layer, _row(layer, spec, reasons.get(layer.name), is_table=layer.name in tables)) for layer in spec.layers)
     # What a front end put in to turn a layout is none of the user's layers, as long as it costs no float.
     return tuple(row for layer, row in rows if layer.layer.sources or row.becomes != "integer")
 
