@@ -170,7 +170,7 @@ def clicks(page: Any, found: dict[str, Any]) -> None:
     page.evaluate(
         "(() => { const f = document.querySelector('#filter'); f.value = ''; f.dispatchEvent(new Event('input', {bubbles: true})); })()"
     )
-    wait(page, "document.querySelectorAll('#rows tr').length >= 100")
+    wait(page, "document.querySelectorAll('#rows tr').length >= 50")
 
     def block() -> None:
         page.evaluate(
@@ -203,10 +203,10 @@ def clicks(page: Any, found: dict[str, Any]) -> None:
     )
     if state["up"]:
         tab()
-    wait(page, "document.querySelectorAll('#rows tr').length >= 100")
+    wait(page, "document.querySelectorAll('#rows tr').length >= 50")
     start = time.perf_counter()
     page.evaluate("(() => { const b = document.querySelector('#table-box'); b.scrollTop = b.scrollHeight; })()")
-    wait(page, "document.querySelectorAll('#rows tr').length > 100")
+    wait(page, "document.querySelectorAll('#rows tr').length > 50")
     found["scroll to the next rows"] = time.perf_counter() - start
 
 

@@ -108,6 +108,7 @@ def running(folder: Path) -> Iterator[Running]:
     """An app whose sessions lie in ``folder``."""
     worker = Worker()
     routes = Routes(Sessions(folder), worker)
+    routes.warm()
     socket = listening(0)
     port = int(socket.getsockname()[1])
     config = uvicorn.Config(

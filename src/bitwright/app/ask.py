@@ -22,7 +22,7 @@ Sort = Choice["", "tensor", "kind", "min", "max", "type", "overflow", "underflow
 Order = Choice["", "down"]
 Kind = Choice["", "Weights", "Bias", "Activations"]
 
-ROWS = 100
+ROWS = 50
 """Rows of a large table that are drawn at once."""
 WHOLE = 1000
 """Tables up to here are drawn whole: searching, printing and reading aloud work best so."""

@@ -32,7 +32,7 @@ from bitwright.app.edits import change_of, edited, formats_set, remedied
 from bitwright.app.jobs import Worker
 from bitwright.app.opener import Opener
 from bitwright.app.preview import preview
-from bitwright.app.screen import PANELS, Screen, bench_of, names_of
+from bitwright.app.screen import PANELS, Screen, bench_of, names_of, scheme_names, target_titles
 from bitwright.app.session import Session, Sessions
 from bitwright.app.settings import Step
 from bitwright.app.side import tried
@@ -58,6 +58,13 @@ class Routes:
         self.sessions, self.worker, self.work = sessions, worker, Work(worker)
         self.opener = Opener(sessions, self.work)
         self.error = ""
+
+    def warm(self) -> None:
+        """Load what the first page needs while the browser is still coming."""
+        import bitwright.view.look  # noqa: F401
+
+        target_titles()
+        scheme_names()
 
     def app(self) -> Starlette:
         """The ASGI application, without its guard."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,6 +95,7 @@ def serve(
     worker = Worker()
     sessions = Sessions(folder or state_folder())
     routes = Routes(sessions, worker)
+    threading.Thread(target=routes.warm, daemon=True).start()
     place = ""
     if item:
         session = routes.opener.path(item, settings)
