@@ -90,15 +90,39 @@ def test_other_cores_have_no_such_kernels(core: str | None) -> None:
     assert mve.choose(core, layer()) is None
 
 
-def test_depthwise_kernels_want_three_by_three_and_four_channels() -> None:
+def driver(core: str, wanted: Layer) -> str | None:
+    found = mve.choose(core, wanted) or dsp.choose(core, wanted)
+    return None if found is None else found.driver
+
+
+def test_depthwise_layers_of_all_shapes_have_a_kernel() -> None:
     good = replace(layer(5, 1, (3, 3), groups=5), out_size=(4, 4))
-    assert choose("cortex-m4", good).driver == "bw_dsp_depthwise"  # type: ignore[union-attr]
-    assert choose("cortex-m4", replace(good, strides=(1, 2))) is None
-    assert choose("cortex-m4", replace(good, dilations=(2, 2))) is None
-    assert choose("cortex-m4", replace(good, before=(-1, 0))) is None
-    assert choose("cortex-m4", replace(layer(3, 1, (3, 3), groups=3), out_size=(4, 4))) is None
-    assert mve.choose("cortex-m55", layer(3, 1, (1, 10), groups=3)) is None
-    assert mve.choose("cortex-m55", layer(3, 1, (1, 9), groups=3)) is not None
+    assert driver("cortex-m4", good) == "bw_dsp_depthwise"
+    for other in (
+        replace(good, strides=(1, 2)),
+        replace(good, dilations=(2, 2)),
+        replace(good, before=(-1, 0)),
+        layer(5, 1, (1, 10), groups=5),
+    ):
+        assert driver("cortex-m4", other) == "bw_dsp_taps"
+    assert driver("cortex-m4", replace(layer(3, 1, (3, 3), groups=3), out_size=(4, 4))) is None  # fewer than four channels
+    assert driver("cortex-m4", layer(5, 1, (9, 9), groups=5)) is None  # more taps than its table holds
+
+
+@pytest.mark.parametrize(
+    ("channels", "window", "function"),
+    [
+        (3, (1, 10), None),
+        (3, (1, 9), "bw_nine_away"),
+        (12, (3, 3), "bw_nine_away"),  # channels would be left over
+        (16, (3, 3), "bw_eights_away"),
+        (12, (1, 10), "bw_taps_away"),
+        (16, (2, 2), "bw_taps_away"),
+    ],
+)
+def test_depthwise_kernels_of_vectors(channels: int, window: tuple[int, int], function: str | None) -> None:
+    found = mve.choose("cortex-m55", layer(channels, 1, window, groups=channels))
+    assert (None if found is None else found.pointers[0]) == function
 
 
 def test_cores_with_vectors_have_the_dsp_extension_too() -> None:
