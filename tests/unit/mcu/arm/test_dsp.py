@@ -105,7 +105,9 @@ def test_depthwise_layers_of_all_shapes_have_a_kernel() -> None:
         layer(5, 1, (1, 10), groups=5),
     ):
         assert driver("cortex-m4", other) == "bw_dsp_taps"
-    assert driver("cortex-m4", replace(layer(3, 1, (3, 3), groups=3), out_size=(4, 4))) is None  # fewer than four channels
+    assert (
+        driver("cortex-m4", replace(layer(3, 1, (3, 3), groups=3), out_size=(4, 4))) is None
+    )  # fewer than four channels
     assert driver("cortex-m4", layer(5, 1, (9, 9), groups=5)) is None  # more taps than its table holds
 
 
@@ -113,11 +115,11 @@ def test_depthwise_layers_of_all_shapes_have_a_kernel() -> None:
     ("channels", "window", "function"),
     [
         (3, (1, 10), None),
-        (3, (1, 9), "bw_nine_away"),
-        (12, (3, 3), "bw_nine_away"),  # channels would be left over
-        (16, (3, 3), "bw_eights_away"),
-        (12, (1, 10), "bw_taps_away"),
-        (16, (2, 2), "bw_taps_away"),
+        (3, (1, 9), "bw_nine_double"),
+        (12, (3, 3), "bw_nine_double"),  # channels would be left over
+        (16, (3, 3), "bw_eights_double"),
+        (12, (1, 10), "bw_taps_double"),
+        (16, (2, 2), "bw_taps_double"),
     ],
 )
 def test_depthwise_kernels_of_vectors(channels: int, window: tuple[int, int], function: str | None) -> None:
