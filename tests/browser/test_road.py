@@ -107,6 +107,7 @@ def test_the_whole_road(look: Look, app: Running, tmp_path: Path) -> None:
     assert bitwright.Quantized.load(tmp_path / "net.bw").program.target == "fpga"
     # Every action is told as a command line.
     page.click(".tabs >> text=Log")
+    seen.until("document.querySelector('#middle').innerText.includes('bitwright inspect')")
     log = page.inner_text("#middle")
     for word in ("inspect", "calibrate", "quantize", "validate", "explain", "export"):
         assert f"bitwright {word}" in log, word
