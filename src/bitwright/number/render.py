@@ -163,13 +163,17 @@ static inline float bw_scale32(int64_t x, int64_t pattern)
         (),
     ),
     "bw_scale32_even": (
-        "static inline int64_t bw_scale32_even(int64_t x, int64_t pattern) "
-        "{ return (int64_t)rintf(bw_scale32(x, pattern)); }\n",
+        (
+            "static inline int64_t bw_scale32_even(int64_t x, int64_t pattern) "
+            "{ return (int64_t)rintf(bw_scale32(x, pattern)); }\n"
+        ),
         ("bw_scale32",),
     ),
     "bw_scale32_away": (
-        "static inline int64_t bw_scale32_away(int64_t x, int64_t pattern) "
-        "{ return (int64_t)roundf(bw_scale32(x, pattern)); }\n",
+        (
+            "static inline int64_t bw_scale32_away(int64_t x, int64_t pattern) "
+            "{ return (int64_t)roundf(bw_scale32(x, pattern)); }\n"
+        ),
         ("bw_scale32",),
     ),
 }
