@@ -9,7 +9,7 @@ let again = null;
 async function fetchPanels(panels) {
   if (busy) { again = again && again.length > panels.length ? again : panels; return; }
   busy = true;
-  try { await refresh(panels); } finally {
+  try { await refresh(panels, { gentle: true }); } finally {
     busy = false;
     if (again) { const next = again; again = null; fetchPanels(next); }
   }

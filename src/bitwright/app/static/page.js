@@ -54,7 +54,7 @@ function again(root, place) {
 }
 
 /** Fetch panels of an address and show them. */
-export async function show(search, panels, { push = true, replace = false } = {}) {
+export async function show(search, panels, { push = true, replace = false, gentle = false } = {}) {
   const mine = ++turn;
   for (const name of panels.split(",")) latest.set(name, mine);
   if (push || replace) history[push && !replace ? "pushState" : "replaceState"]({}, "", search === "?" ? base : base + search);
@@ -62,12 +62,23 @@ export async function show(search, panels, { push = true, replace = false } = {}
   if (!answer.ok) return location.reload();
   const found = await answer.json();
   // A panel that was asked for again meanwhile waits for that answer.
-  place(Object.fromEntries(Object.entries(found.panels).filter(([name]) => latest.get(name) === mine)), search);
+  place(Object.fromEntries(Object.entries(found.panels).filter(([name]) => latest.get(name) === mine && !(gentle && isTyped(name)))), search);
+}
+
+/** Whether somebody is filling in the form at the side: news of a job must not take away what was typed. */
+function isTyped(name) {
+  if (name !== "side") return false;
+  return [...document.querySelectorAll("#side input,#side select")].some((field) => {
+    if (field.type === "hidden") return false;
+    if (field.type === "checkbox" || field.type === "radio") return field.checked !== field.defaultChecked;
+    if (field.tagName === "SELECT") return [...field.options].some((one) => one.defaultSelected && !one.selected);
+    return field.type === "file" ? field.files.length > 0 : field.value !== field.defaultValue;
+  });
 }
 
 /** Fetch panels of the present address again. */
-export function refresh(panels) {
-  return show(location.search || "?", panels, { push: false });
+export function refresh(panels, { gentle = false } = {}) {
+  return show(location.search || "?", panels, { push: false, gentle });
 }
 
 function place(panels, search) {
