@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from bitwright.errors import BadTargetFile, CalibrationError, TargetError, UnsupportedOp, printable
 from bitwright.lower import Constants, lower
+from bitwright.number.format import Format
 from bitwright.program.program import Program
 from bitwright.quantized import Quantized, open_quantized
 from bitwright.simulate.engine import Engine
@@ -21,6 +22,7 @@ from bitwright.targets.target import Target
 Values = NDArray[np.integer[Any]]
 SAMPLES = 8
 MOST_EXCEPTIONS = 16
+CLOSE = 1e-6  # scales that differ by less are one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,6 +209,12 @@ def under_profile(q: Quantized, profile: str) -> tuple[Program, Program, Target,
     raise TargetError(f"'{printable(q.name)}' cannot be computed under profile {printable(profile)}.")
 
 
+def alike(a: Format, b: Format) -> bool:
+    """Whether integers of both mean the same, but for the last digits of a scale: tools write them as float32 or float64."""
+    same = (a.bits, a.signed, a.axis) == (b.bits, b.signed, b.axis) and a.scale.shape == b.scale.shape
+    return same and np.array_equal(a.zero_point, b.zero_point) and np.allclose(a.scale, b.scale, rtol=CLOSE, atol=0)
+
+
 def compared(
     a: Program, b: Program, inputs: Mapping[str, Values], names: tuple[str, str], notes: tuple[str, ...] = ()
 ) -> Flips:
@@ -232,7 +240,7 @@ def compared(
             buffer = b.buffers[name]
             same = of_a.get(buffer.tensor or "")
             alone[name] = values
-            if same is None or same.format != buffer.format or same.shape != buffer.shape:
+            if same is None or not alike(same.format, buffer.format) or same.shape != buffer.shape:
                 continue
             want = np.asarray(first[same.name])
             alone[name] = want  # what follows is judged on its own

@@ -62,9 +62,10 @@ def test_flips_are_those_of_the_two_programs() -> None:
 def test_two_files_are_compared_by_what_they_compute(tmp_path: Path) -> None:
     a, b = (quantized("residual", t) for t in ("mcu-cmsis-nn", "mcu-cmsis-nn-single"))
     found = flips(a.save(tmp_path / "a.bw"), b.save(tmp_path / "b.bw"))
-    again = flips(a, profile="tflite-single")
-    assert found.changed == again.changed
-    assert [layer.own for layer in found.layers] == [layer.own for layer in again.layers]
+    assert 0 < found.changed <= found.outputs
+    assert found.layers[0].own == found.layers[0].carried > 0
+    assert found.b.startswith("mcu-cmsis-nn-single (tflite-single")
+    assert flips(a, a).changed == 0
 
 
 def test_what_cannot_be_compared_says_so() -> None:
