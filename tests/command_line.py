@@ -49,8 +49,12 @@ class Line:
 
 
 def process(*arguments: object, cwd: Path, env: Mapping[str, str] | None = None, script: str = "") -> Any:
-    """Start the command line in a process of its own; ``script`` runs before it."""
-    code = f"{script}\nfrom bitwright.cli import main\nmain()"
+    """Start the command line in a process of its own; ``script`` runs before it.
+
+    Where the tests run in the background, Ctrl-C is ignored, and so it would be in the process: it is made to count.
+    """
+    ctrl_c = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    code = f"{ctrl_c}\n{script}\nfrom bitwright.cli import main\nmain()"
     return subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)],
         cwd=cwd,

@@ -438,7 +438,9 @@ def test_damaged_files(line: Line, tmp_path: Path, made: Path) -> None:
     for command in (("details",), ("validate", "--data", VAL), ("compare", made / "fpga.bw")):
         one_paragraph(line(*command, "cut.bw"), "cut.bw", "damaged")
     one_paragraph(line("details", "flipped.bw"), "flipped.bw")
-    one_paragraph(line("details", MODEL), "no .bw file")
+    one_paragraph(line("details", MODEL), "float network", "Quantize it")
+    (tmp_path / "text.bw").write_text("no zip at all")
+    one_paragraph(line("details", "text.bw"), "no .bw file")
     one_paragraph(line("quantize", MODEL, "--data", "cut.bwcal"), "cut.bwcal", "damaged")
 
 

@@ -181,12 +181,16 @@ def test_too_few_samples_are_refused(q: Quantized) -> None:
         explain(q, (x[:2], y[:2]))
 
 
-def test_a_file_without_calibration_is_refused(q: Quantized) -> None:
+def test_a_file_without_calibration_is_measured_on_the_samples_or_refused(q: Quantized) -> None:
     from dataclasses import replace
+
+    from bitwright.explain.subject import subject_of
 
     bare = Quantized(replace(q.artefact, calibration=None))
     with pytest.raises(CalibrationError, match="carries no calibration"):
-        explain(bare, images("val"))
+        subject_of(bare)
+    found, whole = explain(bare, images("val")), explain(q, images("val"))
+    assert [row.layer for row in found.layers] == [row.layer for row in whole.layers]
 
 
 def test_ctrl_c_keeps_what_was_found(monkeypatch: pytest.MonkeyPatch) -> None:
