@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from bitwright.boards.board import Board, Family, Job, Session, Values
 from bitwright.boards.compilers import which
-from bitwright.boards.writing import cost, own_kernels, written
+from bitwright.boards.writing import cost, outcome, own_kernels, written
 from bitwright.export.c.writer import Exported
 from bitwright.mcu import board as machines
 from bitwright.mcu import qemu
@@ -63,17 +63,7 @@ class Emulated:
                 },
                 limits={"flash_bytes": machine.flash.bytes, "ram_bytes": machine.ram.bytes},
             )
-        return Measured(
-            board=machine.name,
-            toolchain=counts.toolchain,
-            cost=measured,
-            samples=counts.samples,
-            outputs_checked=counts.checked,
-            mismatches=counts.mismatches,
-            first_mismatch=counts.first,
-            count_range=(min(counts.totals), max(counts.totals)),
-            seconds=counts.seconds,
-        )
+        return outcome(machine.name, counts, measured)
 
     @contextmanager
     def session(self, job: Job) -> Iterator[Session]:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from bitwright.boards.board import Board, Family, Job, Session, Values
-from bitwright.boards.writing import cost, own_kernels, written
+from bitwright.boards.writing import cost, outcome, own_kernels, written
 from bitwright.mcu import native
 from bitwright.mcu.library import Library
 from bitwright.measured import Measured
@@ -63,17 +63,7 @@ class Host:
                     "code_bytes_estimate": tree.report["flash"]["code_bytes_estimate"],
                 },
             )
-        return Measured(
-            board=self.name,
-            toolchain=counts.toolchain,
-            cost=measured,
-            samples=counts.samples,
-            outputs_checked=counts.checked,
-            mismatches=counts.mismatches,
-            first_mismatch=counts.first,
-            count_range=(min(counts.totals), max(counts.totals)),
-            seconds=counts.seconds,
-        )
+        return outcome(self.name, counts, measured)
 
     @contextmanager
     def session(self, job: Job) -> Iterator[Session]:

@@ -62,6 +62,7 @@ class Simulated:
         config = load_config(job.config or USUAL_CONFIG)
         job.tell("compiling")
         image = compile_program(job.program, config, keep=True)
+        times = timing(image)
         machine = self._machine(image, job)
         count = len(next(iter(inputs.values())))
         began = time.monotonic()
@@ -75,11 +76,11 @@ class Simulated:
             sample = {name: np.asarray(values[at : at + 1]) for name, values in inputs.items()}
             recorder = _Recorder(machine, self.kind)
             run_frame(image, recorder, sample)
-            ends.append(recorder.ends() if self.kind != "model" else model_ends(timing(image), image))
+            ends.append(recorder.ends() if self.kind != "model" else model_ends(times, image))
             counts.append(ends[-1].cycles)
             good, bad, where = compare(image, machine, sample)
             checked, mismatches, first = checked + good, mismatches + bad, first or where
-        found = cost(image, ends[0], timing(image), device=f"{config.name} on {self.name}",
+        found = cost(image, ends[0], times, device=f"{config.name} on {self.name}",
                      basis="estimated" if self.kind == "model" else "measured", clock_mhz=job.clock_mhz)  # fmt: skip
         return Measured(
             board=self.name,

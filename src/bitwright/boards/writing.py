@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from bitwright.boards.board import Job
 from bitwright.errors import ExportError, printable
 from bitwright.export.c.writer import Exported, write
-from bitwright.measured import Basis, Cost, LayerCost, MemoryBlock, Unit
+from bitwright.mcu.harness import Counts
+from bitwright.measured import Basis, Cost, LayerCost, Measured, MemoryBlock, Unit
 
 
 @contextmanager
@@ -115,4 +116,19 @@ def cost(
         limits=limits or {},
         blocks=memory_map(tree),
         layers=layer_costs(tree, counts),
+    )
+
+
+def outcome(board: str, counts: Counts, found: Cost) -> Measured:
+    """What running on a board proved, from the counts of the run and the cost made of them."""
+    return Measured(
+        board=board,
+        toolchain=counts.toolchain,
+        cost=found,
+        samples=counts.samples,
+        outputs_checked=counts.checked,
+        mismatches=counts.mismatches,
+        first_mismatch=counts.first,
+        count_range=(min(counts.totals), max(counts.totals)),
+        seconds=counts.seconds,
     )

@@ -10,7 +10,6 @@ from bitwright.fpga.jobs import ConvJob, Place
 from bitwright.fpga.stream import (
     Item,
     Pass,
-    Relative,
     Stream,
     Tile,
     Token,
@@ -47,9 +46,9 @@ def conv_parameters(
     """Loads of a chunk's weights, biases and tables, and which half of the buffers they go to."""
     config = stream.config
     memory = config.memory
-    if tiling.whole_weights and stream.weight_fills % 2:
+    half = stream.half(Token.WEIGHT_FREE)
+    if tiling.whole_weights and half:
         raise AssertionError("a chunk that needs both halves starts at the first")
-    half = stream.weight_fills % 2
     weights = b"".join(found.data(run).tobytes() for run in found.within(*chunk))
     first, end = chunk
     bias = np.zeros((end - first) * config.ocp, np.int32)
@@ -62,22 +61,13 @@ def conv_parameters(
     ]
     if pool_entries:
         parts.append((Dest.VECTOR_ROWS, half * (memory.rows // 4), pool_entries))
-    index = stream.add_data(job.name, job.dense, b"".join(values for _, _, values in parts))
-    items: list[Item] = []
-    at = 0
-    for dest, base, values in parts:
-        count = len(values) // config.icp
-        load = Load(dest=dest, address=at, base=base, words=count, width=count)
-        items.append(Relative(load, index))
-        at += len(values)
-    fills = 2 if tiling.whole_weights else 1
-    for extra in range(fills):
-        if stream.weight_fills + extra >= 2:
-            if extra == 0:
-                items[0] = wait(items[0], Token.WEIGHT_FREE)
-            else:
-                items.insert(0, waiting(nothing_loaded(), Token.WEIGHT_FREE))
-    stream.weight_fills += fills
+    items = stream.load_parameters(job.name, job.dense, parts)
+    _, first_free = stream.fill(Token.WEIGHT_FREE)
+    items[0] = wait(items[0], *first_free)
+    if tiling.whole_weights:
+        _, second_free = stream.fill(Token.WEIGHT_FREE)
+        if second_free:
+            items.insert(0, waiting(nothing_loaded(), *second_free))
     items[-1] = post(items[-1], Token.WEIGHT_READY)
     return items, half
 
@@ -89,12 +79,10 @@ def nothing_loaded() -> Load:
 
 def align_weights(stream: Stream, tiling: ConvTiling) -> list[Item]:
     """A chunk that needs both halves must start at the first: an empty fill takes and gives the second."""
-    if not tiling.whole_weights or stream.weight_fills % 2 == 0:
+    if not tiling.whole_weights or stream.half(Token.WEIGHT_FREE) == 0:
         return []
-    take = nothing_loaded()
-    if stream.weight_fills >= 2:
-        take = waiting(take, Token.WEIGHT_FREE)
-    stream.weight_fills += 1
+    _, free = stream.fill(Token.WEIGHT_FREE)
+    take = waiting(nothing_loaded(), *free)
     return [posting(take, Token.WEIGHT_READY), posting(waiting(nothing_convolved(), Token.WEIGHT_READY),
                                                        Token.WEIGHT_FREE)]  # fmt: skip
 
@@ -180,22 +168,18 @@ def _conv_pass(
     tiles: list[Tile] = []
     for start in starts:
         groups = -(-min(per_tile, height - start) // config.pp)
-        act = stream.act_fills % 2 * (config.memory.act // 2)
+        act_half, act_free = stream.fill(Token.ACT_FREE)
+        act = act_half * (config.memory.act // 2)
         first_row = start * job.window.rows.stride - job.window.rows.before
-        load: Item = load_rows(job.source, Dest.ACT, act, (first_row, rows.count(groups)), columns,
+        load = load_rows(job.source, Dest.ACT, act, (first_row, rows.count(groups)), columns,
                                (0, job.source.layout.words), rows)  # fmt: skip
-        if stream.act_fills >= 2:
-            load = wait(load, Token.ACT_FREE)
-        stream.act_fills += 1
-        out = stream.out_fills % 2 * (config.memory.out // 2)
+        out_half, out_free = stream.fill(Token.OUT_FREE)
+        out = out_half * (config.memory.out // 2)
         convs = conv_instructions(stream, job, found, chunk, half, act, strip, groups, pitch,
                                    (1, out, strip.count * x_step, x_step))  # fmt: skip
-        convs[0] = waiting(convs[0], Token.ACT_READY)
+        convs[0] = waiting(convs[0], Token.ACT_READY, *out_free)
         if start == 0:
             convs[0] = waiting(convs[0], Token.WEIGHT_READY)
-        if stream.out_fills >= 2:
-            convs[0] = waiting(convs[0], Token.OUT_FREE)
-        stream.out_fills += 1
         convs[-1] = posting(convs[-1], Token.ACT_FREE, Token.OUT_READY)
         if start == starts[-1]:
             convs[-1] = posting(convs[-1], Token.WEIGHT_FREE)
@@ -205,7 +189,7 @@ def _conv_pass(
         count = min(per_tile, height - start)
         store = store_tile(job.out, out, (start, count), strip, words, strip.count * x_step, x_step)
         rest.append(post(wait(store, Token.OUT_READY), Token.OUT_FREE))
-        tiles.append(Tile([post(load, Token.ACT_READY)], rest))
+        tiles.append(Tile([post(wait(load, *act_free), Token.ACT_READY)], rest))
     return Pass(number, [*before, *parameters], tiles, early=True, whole=tiling.whole_weights)
 
 

@@ -90,7 +90,7 @@ class _Fused:
         entries = b"".join(entry_bytes(config, *rows.entry(tap, pitch)) for tap in range(job.window.rows.taps))
         table: dict[bytes, int] = {}
         before = align_weights(stream, tiling)
-        half = stream.weight_fills % 2
+        half = stream.half(Token.WEIGHT_FREE)
         vectors = [
             self._maximum(q, at * needed, slot_words, table, half * (config.memory.rows // 4), strip, x_step)
             for q in range(len(spans))
@@ -102,13 +102,11 @@ class _Fused:
         done = 0
         for g in range(needed):
             n = at * needed + g
-            act = stream.act_fills % 2 * (config.memory.act // 2)
+            act_half, act_free = stream.fill(Token.ACT_FREE)
+            act = act_half * (config.memory.act // 2)
             first_row = g * config.pp * job.window.rows.stride - job.window.rows.before
-            load: Item = load_rows(job.source, Dest.ACT, act, (first_row, rows.count(1)), columns,
+            load = load_rows(job.source, Dest.ACT, act, (first_row, rows.count(1)), columns,
                                    (0, job.source.layout.words), rows)  # fmt: skip
-            if stream.act_fills >= 2:
-                load = wait(load, Token.ACT_FREE)
-            stream.act_fills += 1
             convs = conv_instructions(stream, job, self.found, chunk, half, act, conv_strip, 1, pitch,
                                        (0, n % tiling.ring * slot_words, slot_words, x_step))  # fmt: skip
             convs[0] = waiting(convs[0], Token.ACT_READY)
@@ -124,7 +122,7 @@ class _Fused:
             for q in ready:
                 rest += self._finish(at, q, q == ready[0], vectors[q], strip, chunk, x_step, events, len(spans))
                 done = q + 1
-            tiles.append(Tile([post(load, Token.ACT_READY)], rest))
+            tiles.append(Tile([post(wait(load, *act_free), Token.ACT_READY)], rest))
         return Pass(self.number, [*before, *parameters], tiles, early=True, whole=tiling.whole_weights)
 
     def _slot_words(self) -> int:
@@ -191,13 +189,12 @@ class _Fused:
         events: set[int], total: int,
     ) -> list[Item]:  # fmt: skip
         stream, job, config = self.stream, self.job, self.stream.config
-        out = stream.out_fills % 2 * (config.memory.out // 2)
+        out_half, out_free = stream.fill(Token.OUT_FREE)
+        out = out_half * (config.memory.out // 2)
         made = [replace(v, out_base=out) for v in vectors]
         if first:
             made[0] = waiting(made[0], Token.RING_READY)
-        if stream.out_fills >= 2:
-            made[0] = waiting(made[0], Token.OUT_FREE)
-        stream.out_fills += 1
+        made[0] = waiting(made[0], *out_free)
         made[-1] = posting(made[-1], Token.OUT_READY)
         if at * total + q in events:
             made[-1] = posting(made[-1], Token.RING_FREE)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from bitwright.fpga.isa import Dest, Load, Mode, Vec
+from bitwright.fpga.config import ProcessorConfig
+from bitwright.fpga.isa import Dest, Mode, Vec
 from bitwright.fpga.jobs import VecJob
 from bitwright.fpga.stream import (
     Item,
     Pass,
-    Relative,
     Stream,
     Tile,
     Token,
@@ -54,16 +54,22 @@ def _vec_parameters(stream: Stream, job: VecJob, chunk: tuple[int, int], entries
         spread = np.zeros((256, icp), np.int8)
         spread[:, 0] = job.table
         parts.append((Dest.TABLE, 0, spread.tobytes()))
-    index = stream.add_data(job.name, False, b"".join(values for _, _, values in parts))
-    items: list[Item] = []
-    at = 0
-    for dest, base, values in parts:
-        count = len(values) // icp
-        items.append(Relative(Load(dest=dest, address=at, base=base, words=count, width=count), index))
-        at += len(values)
+    items = stream.load_parameters(job.name, False, parts)
     if later:
         items[0] = wait(items[0], Token.PARAMETERS_FREE)
     return items
+
+
+def _entries(config: ProcessorConfig, job: VecJob, rows: Rows, pitch: int, region: int) -> bytes:
+    """The row table: an entry for each row of the window, or for each of two tensors, ``region`` words apart."""
+    if len(job.sources) > 1:
+        offsets, banks = rows.entry(0, pitch)
+        return b"".join(
+            entry_bytes(config, [offset + at * region for offset in offsets], banks, coefficient)
+            for at, coefficient in enumerate(job.coefficients)
+        )
+    coefficients = job.coefficients if job.mode is Mode.ROW else (0,) * job.window.rows.taps
+    return b"".join(entry_bytes(config, *rows.entry(tap, pitch), c) for tap, c in enumerate(coefficients))
 
 
 def _vec_pass(
@@ -77,15 +83,7 @@ def _vec_pass(
     pitch = columns[1] * words
     slots = rows.slots(tiling.tile_groups)
     region = slots * pitch
-    entries = b""
-    for at, coefficient in enumerate(job.coefficients):
-        if len(job.sources) > 1:
-            offsets, banks = rows.entry(0, pitch)
-            entries += entry_bytes(config, [o + at * region for o in offsets], banks, coefficient)
-        else:
-            entries += entry_bytes(config, *rows.entry(at, pitch), coefficient)
-    if job.mode in (Mode.CHANNEL, Mode.MAX):
-        entries = b"".join(entry_bytes(config, *rows.entry(tap, pitch)) for tap in range(job.window.rows.taps))
+    entries = _entries(config, job, rows, pitch, region)
     parameters = _vec_parameters(stream, job, chunk, entries, later) if fresh else []
     height = job.out.layout.height
     per_tile = tiling.tile_groups * config.pp
@@ -94,7 +92,8 @@ def _vec_pass(
     for start in starts:
         count = min(per_tile, height - start)
         groups = -(-count // config.pp)
-        mid = stream.mid_fills % 2 * (config.memory.mid // 2)
+        mid_half, mid_free = stream.fill(Token.MID_FREE)
+        mid = mid_half * (config.memory.mid // 2)
         first_row = start * job.window.rows.stride - job.window.rows.before
         loads: list[Item] = []
         for at, place in enumerate(job.sources):
@@ -103,11 +102,10 @@ def _vec_pass(
                     place, Dest.MID, mid + at * region, (first_row, rows.count(groups)), columns, chunk, rows, job.fill
                 )
             )
-        if stream.mid_fills >= 2:
-            loads[0] = wait(loads[0], Token.MID_FREE)
-        stream.mid_fills += 1
+        loads[0] = wait(loads[0], *mid_free)
         loads[-1] = post(loads[-1], Token.MID_READY)
-        out = stream.out_fills % 2 * (config.memory.out // 2)
+        out_half, out_free = stream.fill(Token.OUT_FREE)
+        out = out_half * (config.memory.out // 2)
         vec = Vec(
             mode=job.mode,
             groups=groups,
@@ -131,10 +129,7 @@ def _vec_pass(
             out_g_step=strip.count * words,
             out_x_step=words,
         )
-        vec = posting(waiting(vec, Token.MID_READY), Token.MID_FREE, Token.OUT_READY)
-        if stream.out_fills >= 2:
-            vec = waiting(vec, Token.OUT_FREE)
-        stream.out_fills += 1
+        vec = posting(waiting(vec, Token.MID_READY, *out_free), Token.MID_FREE, Token.OUT_READY)
         if ends and start == starts[-1]:
             vec = posting(vec, Token.PARAMETERS_FREE)
         store = store_tile(job.out, out, (start, count), strip, chunk, strip.count * words, words)

@@ -7,6 +7,7 @@ this one.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
@@ -21,6 +22,8 @@ from bitwright.fpga.tiles import (
     Rows,
     Strip,
 )
+
+HALVES = 2
 
 
 class Token(IntEnum):
@@ -78,11 +81,30 @@ class Stream:
     config: ProcessorConfig
     items: list[Item] = field(default_factory=list)
     data: list[Data] = field(default_factory=list)
-    act_fills: int = 0
-    weight_fills: int = 0
-    out_fills: int = 0
-    mid_fills: int = 0
+    fills: Counter[Token] = field(default_factory=Counter)
+    """How often each buffer was filled, by the token that frees a half of it."""
     jobs: int = 0
+
+    def half(self, free: Token) -> int:
+        """The half of a buffer that is filled next."""
+        return self.fills[free] % 2
+
+    def fill(self, free: Token) -> tuple[int, tuple[Token, ...]]:
+        """Fill the next half of a buffer: which one, and the token to wait for unless it was never used before."""
+        half, used = self.half(free), self.fills[free] >= HALVES
+        self.fills[free] += 1
+        return half, (free,) if used else ()
+
+    def load_parameters(self, name: str, dense: bool, parts: Sequence[tuple[Dest, int, bytes]]) -> list[Item]:
+        """Keep parameters and load them: for each part the buffer, its first word there and the bytes."""
+        index = self.add_data(name, dense, b"".join(values for _, _, values in parts))
+        items: list[Item] = []
+        at = 0
+        for dest, base, values in parts:
+            count = len(values) // self.config.icp
+            items.append(Relative(Load(dest=dest, address=at, base=base, words=count, width=count), index))
+            at += len(values)
+        return items
 
     def add_data(self, name: str, dense: bool, values: bytes) -> int:
         """Keep parameters, padded to whole words; returns their index."""
