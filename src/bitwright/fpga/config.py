@@ -149,11 +149,6 @@ class ProcessorConfig:
         return self.pp * self.icp * self.ocp
 
     @property
-    def lanes(self) -> int:
-        """Elements of the vector unit in one cycle."""
-        return self.pp * self.icp
-
-    @property
     def granule(self) -> int:
         """Bytes that the array's results and the words of a bank have as a common measure."""
         return gcd(self.icp, self.ocp)

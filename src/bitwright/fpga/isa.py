@@ -102,7 +102,17 @@ HEADER = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Load:
+class Queued:
+    """What every instruction has: tokens taken and given, the end of the program, the layer's number."""
+
+    wait: int = 0
+    post: int = 0
+    last: int = 0
+    stamp: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load(Queued):
     """Copy rows from external memory into a buffer, with rows and words of ``fill`` around.
 
     A row is ``runs`` runs of ``words`` neighboring words.  Row ``j`` goes to bank ``(bank + j // spread) % pp`` (buffers without banks: spread 1, pp 1), and from one row to
@@ -110,10 +120,6 @@ class Load:
     """
 
     unit: ClassVar[Unit] = Unit.LOAD
-    wait: int = 0
-    post: int = 0
-    last: int = 0
-    stamp: int = 0
     dest: int
     address: int
     row_stride: int = 0
@@ -135,7 +141,7 @@ class Load:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Conv:
+class Conv(Queued):
     """``for oc: for g: for x: for r: for k: for c:`` one step of the array, a result of ``pp * ocp`` bytes per ``x``.
 
     Lane ``p`` reads bank ``select[p]`` of row-table entry ``rows + r``, where bank ``b`` is addressed by
@@ -145,10 +151,6 @@ class Conv:
     """
 
     unit: ClassVar[Unit] = Unit.CONV
-    wait: int = 0
-    post: int = 0
-    last: int = 0
-    stamp: int = 0
     ocs: int
     groups: int
     xs: int
@@ -174,7 +176,7 @@ class Conv:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Vec:
+class Vec(Queued):
     """``for g: for x: for c: for r: for k:`` one tap of ``pp * icp`` elements, a word per lane row and ``c``.
 
     Bank ``b`` is read at ``base + g*g_step + x*x_step + c + offset[b] + k*k_step``.  The sum ``acc`` ends as
@@ -182,10 +184,6 @@ class Vec:
     """
 
     unit: ClassVar[Unit] = Unit.VEC
-    wait: int = 0
-    post: int = 0
-    last: int = 0
-    stamp: int = 0
     mode: int
     groups: int
     xs: int
@@ -213,14 +211,10 @@ class Vec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Store:
+class Store(Queued):
     """Copy rows of ``out`` to external memory; row ``j`` is in bank ``j % pp`` at ``base + (j // pp)*pitch``."""
 
     unit: ClassVar[Unit] = Unit.STORE
-    wait: int = 0
-    post: int = 0
-    last: int = 0
-    stamp: int = 0
     address: int
     row_stride: int = 0
     pixel_stride: int

@@ -7,7 +7,7 @@ convolution with weights of 0 and 1, and a flattening is a way of looking at a t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -163,8 +163,3 @@ class Graph:
     jobs: tuple[Job, ...]
     places: Mapping[str, Place]
     inputs: Mapping[str, tuple[Place, ...]]
-
-
-def on_device(graph: Graph) -> Iterator[ConvJob | VecJob]:
-    """The jobs of the processor."""
-    return (job for job in graph.jobs if not isinstance(job, HostJob))

@@ -19,8 +19,6 @@ DATA = 4
 """Activations are at their rows and weights beside them."""
 SUM = 7
 """The sum of a word's products."""
-BIASED = 9
-"""The sum of all, with bias."""
 RESULT = 11
 """The byte."""
 

@@ -17,12 +17,8 @@ ADDRESS = 2
 """Addresses are at the buffer."""
 DATA = 4
 """Elements are at their lanes, weights beside them."""
-PRODUCT = 5
-"""The product of element and weight."""
 TOTAL = 6
 """The window's sum, maximum or product."""
-BIASED = 8
-"""Scaled and biased."""
 RESULT = 12
 """The byte, looked up."""
 TOTAL_BITS = 48
