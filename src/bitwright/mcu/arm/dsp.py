@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bitwright.mcu import runtime
 from bitwright.mcu.arm import assembly
 from bitwright.mcu.arm.assembly import Clamp, Finish, Kind
 
@@ -333,11 +334,20 @@ def definitions(used: list[Fast], prefix: str, fill_in: Any) -> str:
         out.append(_twin(what, rest, prefix, finishes, fill_in))
     out += [_portable(name, prefix) for name in names]
     out.append("#endif\n")
-    files = {"bw_dsp_conv": "conv.c", "bw_dsp_depthwise": "depthwise.c", "bw_dsp_taps": "taps.c"}
-    out += [
-        fill_in(text(files[driver]), {"PREFIX": prefix, "TAPS": str(MOST_TAPS)})
-        for driver in sorted({fast.driver for fast in used})
-    ]
+    files = {
+        "bw_dsp_conv": text("conv.c"),
+        "bw_dsp_depthwise": text("depthwise.c"),
+        "bw_dsp_taps": runtime.text("taps.c"),
+    }
+    values = {
+        "PREFIX": prefix,
+        "DRIVER": f"{prefix}_bw_dsp_taps",
+        "DESCRIPTION": "bw_dsp_taps_t",
+        "SHAPE": "bw_taps_t",
+        "MOST": str(MOST_TAPS),
+        "CALL": "d->taps(taps, (const uint32_t *)k->weights, out, &t)",
+    }
+    out += [fill_in(files[driver], values) for driver in sorted({fast.driver for fast in used})]
     return "\n".join(out)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bitwright.mcu import runtime
 from bitwright.mcu.arm.dsp import C_TYPES, Layer
 from bitwright.mcu.cpu import vectors
 from bitwright.mcu.cpu.cores import Family, family_of
@@ -269,8 +270,12 @@ def definitions(used: list[VectorFast], prefix: str, fill_in: Any) -> str:
             "FLIP": f" {'+' if added > 0 else '-'} {abs(added)}" if added else "",
             "STEP": str(item.step),
             "MOST": str(most if "conv" in driver else MOST_TAPS),
+            "DRIVER": f"{prefix}_{driver}",
+            "DESCRIPTION": "bw_cpu_depthwise_t",
+            "SHAPE": "bw_cpu_t",
+            "CALL": "d->one(taps, k->weights, &out, &t)",
         }
-        out.append(fill_in(text("conv.c" if "conv" in driver else "depthwise.c"), values))
+        out.append(fill_in(text("conv.c") if "conv" in driver else runtime.text("taps.c"), values))
     return "\n".join(out)
 
 

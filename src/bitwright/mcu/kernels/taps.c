@@ -1,11 +1,11 @@
 /* Depthwise convolutions of any window: one pixel at a time, all channels. */
-void @PREFIX@_bw_cpu_depthwise_@SUFFIX@(const bw_cpu_depthwise_t *d, const void *x, void *y, void *scratch)
+void @DRIVER@(const @DESCRIPTION@ *d, const void *x, void *y, void *scratch)
 {
     const bw_conv_t *k = &d->conv;
-    const bw_cpu_t t = {k->k_h * k->k_w, k->out_c, k->out_zero, k->lo, k->hi};
+    const @SHAPE@ t = {k->k_h * k->k_w, k->out_c, k->out_zero, k->lo, k->hi};
     const unsigned char *from = (const unsigned char *)x;
     const void *taps[@MOST@];
-    unsigned char *outside = (unsigned char *)scratch, *out = (unsigned char *)y;
+    unsigned char *out = (unsigned char *)y, *outside = (unsigned char *)scratch;
     memset(outside, k->in_zero, (size_t)k->in_c);
     for (int32_t oy = 0; oy < k->out_h; oy++) {
         for (int32_t ox = 0; ox < k->out_w; ox++, out += k->out_pitch) {
@@ -19,7 +19,7 @@ void @PREFIX@_bw_cpu_depthwise_@SUFFIX@(const bw_cpu_depthwise_t *d, const void 
                     *tap = inside ? from + (iy * k->in_w + ix) * k->in_pitch : outside;
                 }
             }
-            d->one(taps, k->weights, &out, &t);
+            @CALL@;
         }
     }
 }
