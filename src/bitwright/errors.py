@@ -7,7 +7,7 @@ BitwrightError
 ├─ CalibrationError  NonFinite(tensor, sample) · StaleCalibration
 ├─ PassError
 ├─ Mismatch          two back ends differ: always our bug, with tensor, index, both values
-├─ ExportError       DoesNotFit(need_bytes, have_bytes)
+├─ ExportError       DoesNotFit(need_bytes, have_bytes) · TimingMissed(clock, wanted_hz, reached_hz)
 └─ ToolMissing       the tool and the command that installs it
 
 A message is one paragraph: what is wrong, where, and what to do.  ``code`` is stable and names the page of the
@@ -186,6 +186,16 @@ class DoesNotFit(ExportError):
     def __init__(self, message: str, *, need_bytes: int = 0, have_bytes: int = 0) -> None:
         super().__init__(message)
         self.need_bytes, self.have_bytes = need_bytes, have_bytes
+
+
+class TimingMissed(ExportError):
+    """A clock of a bitstream is slower than it has to be, and that was asked to be refused."""
+
+    code = "BW702"
+
+    def __init__(self, message: str, *, clock: str = "", wanted_hz: float = 0.0, reached_hz: float = 0.0) -> None:
+        super().__init__(message)
+        self.clock, self.wanted_hz, self.reached_hz = clock, wanted_hz, reached_hz
 
 
 class ToolMissing(BitwrightError):
