@@ -32,6 +32,7 @@ def deploy(
     inputs: Mapping[str, NDArray[np.integer[Any]]] | None = None,
     core: str | None = None,
     kernels: str | None = None,
+    patches: str | None = None,
     compiler: str | None = None,
     config: str | None = None,
     clock_mhz: float | None = None,
@@ -49,6 +50,7 @@ def deploy(
         inputs: Input buffer → integers ``[n, ...]``, in place of both.
         core: The core that kernels are chosen for, ``"portable"`` for none; the board's own by default.
         kernels: Whose kernels; bitwright's own by default.
+        patches: Run the first layers patch by patch, for less RAM: ``auto``, ``off`` or the most patches.
         compiler: ``gcc`` or ``zig``; gcc where it is installed by default.  On this machine the command of a compiler.
         config: Configuration of a processor that is made for the network, for boards that have one.
         clock_mhz: Clock of the device, for frames per second; a usual one by default.
@@ -64,8 +66,8 @@ def deploy(
     """
     found = find_board(board)
     job = job_of(
-        quantized, core=core, kernels=kernels, compiler=compiler, config=config, clock_mhz=clock_mhz, prune=prune,
-        directory=directory, progress=progress,
+        quantized, core=core, kernels=kernels, patches=patches, compiler=compiler, config=config, clock_mhz=clock_mhz,
+        prune=prune, directory=directory, progress=progress,
     )  # fmt: skip
     if inputs is None:
         inputs = random_inputs(job.program, samples) if data is None else read_inputs(quantized, data, samples)
@@ -77,6 +79,7 @@ def job_of(
     *,
     core: str | None = None,
     kernels: str | None = None,
+    patches: str | None = None,
     compiler: str | None = None,
     config: str | None = None,
     clock_mhz: float | None = None,
@@ -105,6 +108,7 @@ def job_of(
         contract=contract,
         core=core,
         kernels=kernels,
+        patches=patches,
         compiler=compiler,
         config=config,
         clock_mhz=clock_mhz,

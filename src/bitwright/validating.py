@@ -35,6 +35,8 @@ def validate(
     decode: Any = None,
     board: str | None = None,
     core: str | None = None,
+    config: str | None = None,
+    patches: str | None = None,
     compiler: str | None = None,
     progress: Progress | None = None,
 ) -> Validation:
@@ -53,6 +55,8 @@ def validate(
         board: Compute the integers on this board instead of in the simulator; every output of every sample is compared
             with the simulator's.
         core: See :func:`deploy`.
+        config: See :func:`deploy`.
+        patches: See :func:`deploy`.
         compiler: See :func:`deploy`.
         progress: Called with (samples done, samples in all or None, what is going on).
 
@@ -63,7 +67,8 @@ def validate(
         ToolMissing: if the board needs a compiler or an emulator that is not installed.
         DoesNotFit: if the board has too little memory.
     """
-    with _machine(quantized, board, core=core, compiler=compiler, progress=progress) as machine:
+    options = {"core": core, "config": config, "patches": patches, "compiler": compiler}
+    with _machine(quantized, board, options, progress) as machine:
         return _validated(
             machine, data, metric, samples=samples, seed=seed, skip_bad=skip_bad, decode=decode, progress=progress
         )
@@ -116,7 +121,7 @@ class _Machine:
 
 @contextmanager
 def _machine(
-    quantized: Any, board: str | None, *, core: str | None, compiler: str | None, progress: Progress | None
+    quantized: Any, board: str | None, options: Mapping[str, Any], progress: Progress | None
 ) -> Iterator[_Machine]:
     from bitwright.quantized import open_quantized
 
@@ -128,7 +133,7 @@ def _machine(
     from bitwright.deploying import job_of
 
     found = find_board(board)
-    with found.session(job_of(q, core=core, compiler=compiler, progress=progress)) as session:
+    with found.session(job_of(q, **options, progress=progress)) as session:
         yield _Machine(q, session, found.name)
 
 

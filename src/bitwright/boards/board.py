@@ -32,6 +32,7 @@ class Job:
         contract: The input contract.
         core: The core that kernels are chosen for.
         kernels: Whose kernels.
+        patches: How first layers run patch by patch, as :func:`bitwright.export` has it for C.
         compiler: ``gcc`` or ``zig``; or the command of a compiler, where the board is this machine.
         config: Configuration of a processor that is made for the network.
         clock_mhz: Clock of the device, for figures per second.
@@ -44,6 +45,7 @@ class Job:
     contract: InputContract | None = None
     core: str | None = None
     kernels: str | None = None
+    patches: str | None = None
     compiler: str | None = None
     config: str | None = None
     clock_mhz: float | None = None

@@ -47,7 +47,7 @@ class Emulated:
         machine = self.machine
         with self._written(job) as tree:
             job.tell("compiling and running")
-            counts = qemu.measure(tree, job.program, machine, inputs, which=which(self.name, job.compiler))
+            counts = qemu.measure(tree, tree.program, machine, inputs, which=which(self.name, job.compiler))
             measured = cost(
                 tree,
                 machine.name,
@@ -70,7 +70,7 @@ class Emulated:
         """See ``Board.session``."""
         with self._written(job) as tree:
             job.tell("compiling")
-            with qemu.Emulated(tree, job.program, self.machine, which=which(self.name, job.compiler)) as ready:
+            with qemu.Emulated(tree, tree.program, self.machine, which=which(self.name, job.compiler)) as ready:
                 yield ready
 
     @contextmanager

@@ -48,7 +48,7 @@ class Host:
         own_kernels(job, self.name)
         with written(job, None) as tree:
             job.tell("compiling and running")
-            counts = native.measure(tree, job.program, inputs, cc=job.compiler)
+            counts = native.measure(tree, tree.program, inputs, cc=job.compiler)
             seconds = min(counts.totals) / counts.ticks_per_s
             measured = cost(
                 tree,
@@ -72,7 +72,7 @@ class Host:
         own_kernels(job, self.name)
         with written(job, None) as tree:
             job.tell("compiling")
-            yield Loaded(Library(tree, job.program, cc=job.compiler))
+            yield Loaded(Library(tree, tree.program, cc=job.compiler))
 
 
 def find(name: str) -> Board | None:

@@ -58,7 +58,7 @@ class Simulated:
             DoesNotFit: a layer or the network does not fit it.
             ToolMissing: a tool for simulating is missing.
         """
-        job.refuse(self.name, "core", "kernels", "compiler", "directory")
+        job.refuse(self.name, "core", "kernels", "patches", "compiler", "directory")
         config = load_config(job.config or USUAL_CONFIG)
         job.tell("compiling")
         image = compile_program(job.program, config, keep=True)
@@ -104,7 +104,7 @@ class Simulated:
     @contextmanager
     def session(self, job: Job) -> Iterator[Session]:
         """See ``Board.session``."""
-        job.refuse(self.name, "core", "kernels", "compiler", "directory")
+        job.refuse(self.name, "core", "kernels", "patches", "compiler", "directory")
         config = load_config(job.config or USUAL_CONFIG)
         image = compile_program(job.program, config)
         yield _Session(image, self._machine(image, job), f"{config.name}, {self.summary}")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bitwright.boards.board import Board, Family, Job, Session, Values
-from bitwright.boards.writing import cost, written
+from bitwright.boards.writing import cost, patched, written
 from bitwright.errors import ExportError, printable
 from bitwright.export.c.serialtext import identity, offsets
 from bitwright.export.c.writer import Exported
@@ -119,13 +119,17 @@ class OverSerial:
         job.refuse(self.name, "config", "compiler")
         link = Link(open_port(self.name.removeprefix(STEM)))
         try:
-            known = {identity(p): p for p in (job.whole or job.program, job.program)}  # it may have been pruned
+            programs = [job.whole or job.program, job.program]  # it may have been pruned
+            if job.patches is not None:
+                programs = [patched(replace(job, program=program), None).program for program in programs]
+            known = {identity(program): program for program in programs}
             if link.greeting.identity not in known:
                 raise ExportError(
                     f"The board at {printable(self.name)} runs another network: export this one with --to c, build it "
-                    "with its NAME_serial.c, and flash it."
+                    "with its NAME_serial.c, and flash it. If it was exported with --patches, give the same --core and "
+                    "--patches here."
                 )
-            chosen = replace(job, program=known[link.greeting.identity])
+            chosen = replace(job, program=known[link.greeting.identity], patches=None)
             with written(chosen, None) as tree:
                 yield Remote(link, tree, chosen.program)
         finally:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from bitwright.boards.board import Job
 from bitwright.errors import ExportError, printable
+from bitwright.export.c.patching import Patching, by_patches
 from bitwright.export.c.writer import Exported, write
 from bitwright.mcu.harness import Counts
 from bitwright.measured import Basis, Cost, LayerCost, Measured, MemoryBlock, Unit
@@ -30,16 +31,33 @@ def written(
         DoesNotFit: more memory is needed than there is.
     """
     job.tell("writing C")
+    chosen = chosen_core(job, core)
+    patching = None if job.patches is None else patched(job, core)
     with tempfile.TemporaryDirectory() as folder:
         yield write(
-            job.program,
+            job.program if patching is None else patching.program,
             folder if job.directory is None else job.directory,
-            core=core if job.core is None else None if job.core == "portable" else job.core,
+            core=chosen,
             kernels=job.kernels or "own",
+            patching=patching,
             contract=job.contract,
             flash_bytes=flash_bytes,
             ram_bytes=ram_bytes,
         )
+
+
+def chosen_core(job: Job, core: str | None) -> str | None:
+    """The core that kernels are chosen for, None for portable C: the board's ``core``, unless the job says otherwise."""
+    return core if job.core is None else None if job.core == "portable" else job.core
+
+
+def patched(job: Job, core: str | None) -> Patching:
+    """The program of a job with its first layers patch by patch, as far as the job wants that.
+
+    Raises:
+        ExportError: what it wants is neither ``auto`` nor ``off`` nor a number.
+    """
+    return by_patches(job.program, job.patches or "off", chosen_core(job, core), job.kernels or "own")
 
 
 def own_kernels(job: Job, board: str) -> None:

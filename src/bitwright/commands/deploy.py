@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 @options.core
 @click.option("--kernels", metavar="K", help="Whose kernels the C calls; by default bitwright's own.")
 @click.option("--compiler", metavar="C", help="gcc or zig; gcc where it is installed. On host any compiler's command.")
-@click.option("--config", metavar="C", help="Configuration of a processor that is made for the network.")
+@options.config
+@options.patches
 @options.clock
 @options.data(required=False)
 @click.option("--samples", type=click.IntRange(min=1), default=2, show_default=True, metavar="N", help="Run N samples.")
@@ -40,6 +41,7 @@ def deploy(
     kernels: str | None,
     compiler: str | None,
     config: str | None,
+    patches: str | None,
     clock: float | None,
     data: str | None,
     samples: int,
@@ -69,6 +71,7 @@ def deploy(
             samples=samples,
             core=core,
             kernels=kernels,
+            patches=patches,
             compiler=compiler,
             config=config,
             clock_mhz=clock,

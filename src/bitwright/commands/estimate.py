@@ -12,7 +12,7 @@ from bitwright.commands import costs, options, screen
 @click.command(short_help="Estimate instructions, frames per second and memory; runs nothing.")
 @click.argument("quantized", metavar="NAME.bw", type=click.Path(path_type=Path))
 @options.core
-@click.option("--config", metavar="C", help="Configuration of a processor that is made for the network.")
+@options.config
 @click.option("--kernels", metavar="K", help="Whose kernels the C calls; by default bitwright's own.")
 @options.clock
 @click.option("--no-prune", is_flag=True, help="Keep channels that are proven constant.")

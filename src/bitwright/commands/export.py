@@ -50,9 +50,7 @@ def format_summaries() -> dict[str, str]:
     "--core", metavar="CORE", help="c: the core that kernels are chosen for (cortex-m4, rv32imc, cortex-a53)."
 )
 @click.option("--kernels", metavar="K", help="c: own, or a library of yours that is called (cmsis-nn, cmsis-nn-q7).")
-@click.option(
-    "--patches", metavar="P", help="c: first layers patch by patch, for less RAM: auto, off, or at most so many."
-)
+@options.patches
 @click.option("--flash", metavar="BYTES", help="c: refuse what needs more flash, such as 256k.")
 @click.option("--ram", metavar="BYTES", help="c: refuse what needs a larger arena.")
 @click.option("--option", "settings", multiple=True, metavar="NAME=VALUE", help="Another option of the format.")

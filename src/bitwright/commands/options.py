@@ -59,6 +59,24 @@ def core(function: F) -> F:
     )(function)
 
 
+def config(function: F) -> F:
+    """``--config``."""
+    return click.option(
+        "--config",
+        metavar="C",
+        help="Configuration of a processor that is made for the network: a name, or a .toml file.",
+    )(function)
+
+
+def patches(function: F) -> F:
+    """``--patches``."""
+    return click.option(
+        "--patches",
+        metavar="P",
+        help="First layers of C patch by patch, for less RAM: auto, off, or at most so many.",
+    )(function)
+
+
 def clock(function: F) -> F:
     """``--clock``."""
     return click.option(

@@ -32,6 +32,8 @@ SHARES = set(catalog.METRICS) - {"mse", "sqnr"}
 @options.samples
 @options.board()
 @options.core
+@options.config
+@options.patches
 @click.option("--quiet", is_flag=True, help="No progress.")
 @options.as_json
 def validate(
@@ -47,6 +49,8 @@ def validate(
     skip_bad: bool,
     board: str | None,
     core: str | None,
+    config: str | None,
+    patches: str | None,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -59,8 +63,9 @@ def validate(
     from bitwright.quantized import Quantized
     from bitwright.validating import validate as run
 
-    if core is not None and board is None:
-        raise click.UsageError("--core is for --board: the simulator has no kernels for cores.")
+    for option, value in (("--core", core), ("--config", config), ("--patches", patches)):
+        if value is not None and board is None:
+            raise click.UsageError(f"{option} is for --board: without one the simulator computes the integers.")
     if board is not None:
         find_board(board)  # before anything takes time
     check_threshold(metric, least, most)
@@ -77,6 +82,8 @@ def validate(
             decode=decode,
             board=board,
             core=core,
+            config=config,
+            patches=patches,
             progress=progress,
         )
     if as_json:

@@ -44,6 +44,7 @@ class Exported:
     """What was written.
 
     Attributes:
+        program: What the files compute: the program, perhaps with its first layers by patches.
         directory: Where.
         prefix: Name of the network in C: of the files, the functions and, in capitals, the macros.
         files: Files, relative to the directory; C sources of the library first.
@@ -52,6 +53,7 @@ class Exported:
         report: What ``report.json`` holds.
     """
 
+    program: Program
     directory: Path
     prefix: str
     files: tuple[str, ...]
@@ -120,6 +122,7 @@ def write(
             f"The C files cannot be written to {printable(target)}: {error.strerror}. Choose another directory with -o."
         ) from error
     return Exported(
+        program=program,
         directory=target,
         prefix=emitter.prefix,
         files=tuple(files),
