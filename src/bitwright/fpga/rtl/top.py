@@ -96,7 +96,10 @@ class Processor(Elaboratable):
             Dest.CONV_ROWS: Pieces("conv_rows", memory.rows, pieces[Dest.CONV_ROWS], word),
             Dest.VECTOR_ROWS: Pieces("vector_rows", memory.rows, pieces[Dest.VECTOR_ROWS], word),
         }
-        m.submodules += [fetch, load, store, conv, vec, tokens, act, mid, out, *wide.values()]
+        parts = {"fetch": fetch, "load": load, "store": store, "conv": conv, "vec": vec, "tokens": tokens,
+                 "act": act, "mid": mid, "out": out, **{d.name.lower(): memory for d, memory in wide.items()}}  # fmt: skip
+        for name, part in parts.items():
+            m.submodules[name] = part
         self._read(m, fetch, load)
         self._loading(m, load, vec, act, wide)
         # mid: results of CONV come first, words of LOAD wait.
