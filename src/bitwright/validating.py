@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bitwright.errors import Mismatch, printable
@@ -42,7 +42,8 @@ def validate(
 ) -> Validation:
     """Run the float network and the integer program over the same samples and compare them.
 
-    The first samples are also run through the reference simulator, and every integer of every buffer is compared.
+    The first samples are also run through the reference simulator, and every integer of every buffer is compared.  Who
+    interrupts it gets what was measured so far, marked ``partial``.
 
     Args:
         quantized: A quantized network or its ``.bw`` file.
@@ -173,22 +174,29 @@ def _validated(
     )
     session = net.session()
     checked = mismatches = done = 0
+    partial = False
     while batch is not None:
         arrays = batch.x if isinstance(batch.x, dict) else {net.inputs[0]: batch.x}
-        with timer.of("float"):
-            floats = session.run(list(net.outputs), arrays)
-        if done == 0:
-            if progress is not None:
-                progress(0, source.length, "comparing with the reference")
-            # This also warms the engine up, so that building it is not counted as running it.
-            few = {name: x[:CHECKED_SAMPLES] for name, x in arrays.items()}
-            agreement = q.check(few)
-            agreement.require(f"The engine ({q.engine.name})")
-            checked, mismatches = agreement.values_checked, agreement.mismatches
-            q.engine.run(q.integers({name: x[:1] for name, x in arrays.items()}))
-        with timer.of("quantized"):
-            integers = q.integers(arrays)
-        outputs = q.reals(machine.run(integers, timer))
+        try:
+            with timer.of("float"):
+                floats = session.run(list(net.outputs), arrays)
+            if done == 0:
+                if progress is not None:
+                    progress(0, source.length, "comparing with the reference")
+                # This also warms the engine up, so that building it is not counted as running it.
+                few = {name: x[:CHECKED_SAMPLES] for name, x in arrays.items()}
+                agreement = q.check(few)
+                agreement.require(f"The engine ({q.engine.name})")
+                checked, mismatches = agreement.values_checked, agreement.mismatches
+                q.engine.run(q.integers({name: x[:1] for name, x in arrays.items()}))
+            with timer.of("quantized"):
+                integers = q.integers(arrays)
+            outputs = q.reals(machine.run(integers, timer))
+        except KeyboardInterrupt:
+            if done == 0:
+                raise  # there is nothing to keep
+            partial = True
+            break
         comparison.update(
             [np.asarray(f) for f in floats],
             [o.astype(np.float32) for o in outputs],
@@ -196,11 +204,17 @@ def _validated(
             inputs=arrays[net.inputs[0]],
         )
         done += len(batch)
-        if progress is not None:
-            progress(done, source.length, f"on {machine.board}" if machine.board else "validating")
-        with timer.of("data"):
-            batch = next(batches, None)
-    return comparison.validation(
+        try:
+            if progress is not None:
+                progress(done, source.length, f"on {machine.board}" if machine.board else "validating")
+            with timer.of("data"):
+                batch = next(batches, None)
+        except KeyboardInterrupt:
+            partial = True
+            break
+    in_all = f" of {source.length:,}" if source.length is not None else ""
+    cut = (f"Interrupted: these are the first {done:,}{in_all} samples.",) if partial else ()
+    found = comparison.validation(
         learnable_bytes=Pair(q.learnable_float_bytes, program.learnable_bytes),
         integer_mac_share=program.integer_mac_share,
         engine=machine.name,
@@ -209,8 +223,9 @@ def _validated(
         seconds=Seconds(**timer.spent),
         target=program.target,
         remedy=remedy(q),
-        notes=(*source.notes, *island_notes(q)),
+        notes=(*cut, *source.notes, *island_notes(q)),
     )
+    return replace(found, partial=partial)
 
 
 class _Timer:

@@ -90,6 +90,10 @@ def validate(
         screen.emit_json(result.to_json())
     else:
         show(result)
+    if result.partial:
+        from bitwright.commands.failures import Interrupted
+
+        raise Interrupted(f"The figures above are of the first {screen.many(result.samples, 'sample')}.")
     threshold(result, least, most)
 
 

@@ -60,6 +60,7 @@ class Validation(Shown):
         gained: The other way round.
         verdict: What that means.
         notes: What else the user should know.
+        partial: Whether it was interrupted, so that these are the first samples only.
         decides: Whether the output holds classes, so that agreement means something to people.
     """
 
@@ -83,6 +84,7 @@ class Validation(Shown):
     lost: int | None = None
     gained: int | None = None
     notes: tuple[str, ...] = ()
+    partial: bool = False
     decides: bool = True
 
     @property
