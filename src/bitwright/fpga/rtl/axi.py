@@ -100,6 +100,7 @@ class AxiProcessor(Elaboratable):
             bus[f"{channel}size"].eq(size),
             bus[f"{channel}burst"].eq(INCREASING),
             bus[f"{channel}cache"].eq(NORMAL_MEMORY),
+            bus[f"{channel}prot"].eq(0),
             bus[f"{channel}valid"].eq(request.out.valid),
             request.out.ready.eq(bus[f"{channel}ready"]),
         ]
