@@ -9,10 +9,15 @@ import numpy as np
 from bitwright.number.expr import const, divide, maximum, minimum, round_shift, saturate, var
 from bitwright.number.format import Format, Rounding
 from bitwright.program.builder import Builder
-from bitwright.program.forms import Axis, Contract, Epilogue, Fill, Join, Map, Reduce, Reshape, Table, Take
+from bitwright.program.forms import Axis, Contract, Epilogue, Fill, Join, Map, Reduce, Reshape, Table, Take, Transpose
 from bitwright.program.program import Buffer, Program
 
 FORMAT = Format(8, True, np.asarray(0.25))
+
+
+KINDS = (
+    "contract", "contract", "contract", "transposed", "pool", "pair", "table", "join", "move", "resize", "shuffle",
+)  # fmt: skip
 
 
 class Random:
@@ -71,6 +76,45 @@ class Random:
         )
         self.build.step(form, [x], [out])
         return out
+
+    def transposed(self, x: Buffer) -> Buffer:
+        """Stride 2 or 3, windows smaller, as large and larger than that; sometimes one that stays as it is."""
+
+        def axis(size: int) -> Axis:
+            spread = self.pick.choice([2, 2, 3, 1])
+            taps, dilation = self.pick.choice([spread, spread, 1, 3, 4]), self.pick.choice([1, 1, 1, 2])
+            reach = dilation * (taps - 1)
+            return Axis(
+                taps=taps, dilation=dilation, spread=spread, before=self.pick.randint(0, reach),
+                after=self.pick.randint(0, reach + spread - 1),
+            )  # fmt: skip
+
+        axes = tuple(axis(n) for n in x.shape[2:])
+        if any(not 1 <= a.outputs(n) <= 24 for a, n in zip(axes, x.shape[2:], strict=True)):
+            return self.contract(x)
+        groups = 2 if x.shape[1] % 2 == 0 and self.pick.random() < 0.2 else 1
+        return self.add_contract(x, groups * self.pick.choice([1, 3, 4, 5, 9]), groups, axes)
+
+    def resize(self, x: Buffer) -> Buffer:
+        """Nearest neighbors: whole factors, other factors, or a part of the rows in steps."""
+        if max(x.shape[2:]) > 14:
+            return self.contract(x)
+        takes = []
+        for axis in (2, 3):
+            size = x.shape[axis]
+            wanted = self.pick.choice([size, 2 * size, 2 * size, 3 * size, size * 3 // 2 or 1, -(-size // 2)])
+            takes.append(Take(axis, tuple(at * size // wanted for at in range(wanted))))
+        if self.pick.random() < 0.3:
+            return self.build.move(x, [*takes, Fill((0, 0, 1, 0), (0, 0, 2, 1), self.pick.choice([0, 0, 7, -3]))])
+        return self.build.move(x, takes)
+
+    def shuffle(self, x: Buffer) -> Buffer:
+        """Groups of channels interleaved, by way of a tensor with five axes."""
+        channels, height, width = x.shape[1:]
+        groups = next((g for g in (2, 3) if channels % g == 0), 1)
+        split = self.build.move(x, [Reshape((1, groups, channels // groups, height, width))])
+        turned = self.build.move(split, [Transpose((0, 2, 1, 3, 4))])
+        return self.build.move(turned, [Reshape((1, channels, height, width))])
 
     def pool(self, x: Buffer) -> Buffer:
         if self.pick.random() < 0.6:
@@ -139,15 +183,15 @@ class Random:
             x = pool[-1] if self.pick.random() < 0.8 else self.pick.choice(pool)
             same = [y for y in pool if y.shape == x.shape and y is not x]
             flat = [y for y in pool if y.shape[2:] == x.shape[2:] and y is not x]
-            kind = self.pick.choice(["contract", "contract", "contract", "pool", "pair", "table", "join", "move"])
+            kind = self.pick.choice(KINDS)
             if kind == "pair" and same:
                 pool.append(self.pair(x, self.pick.choice(same)))
             elif kind == "join" and flat:
                 pool.append(build.move([x, self.pick.choice(flat)], [Join(1)]))
-            elif kind in ("contract", "pool", "table", "move"):
-                pool.append(getattr(self, kind)(x))
-            else:
+            elif kind in ("pair", "join"):
                 pool.append(self.contract(x))
+            else:
+                pool.append(getattr(self, kind)(x))
         build.enter("dense", "Gemm", ())
         x = pool[-1]
         flat_one = build.move(x, [Reshape((1, int(np.prod(x.shape))))])

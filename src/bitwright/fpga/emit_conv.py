@@ -6,7 +6,7 @@ import numpy as np
 
 from bitwright.fpga.config import ProcessorConfig
 from bitwright.fpga.isa import Conv, Dest, Load
-from bitwright.fpga.jobs import ConvJob, Place
+from bitwright.fpga.jobs import ConvJob
 from bitwright.fpga.stream import (
     Item,
     Pass,
@@ -32,11 +32,11 @@ from bitwright.fpga.tiles import (
 )
 
 
-def conv_passes(stream: Stream, number: int, job: ConvJob) -> list[Pass]:
+def conv_passes(stream: Stream, job: ConvJob) -> list[Pass]:
     """The passes of a convolution without a fused maximum."""
     tiling = tile_conv(job, stream.config)
     found = kernel(job, stream.config)
-    return [_conv_pass(stream, number, job, tiling, found, s, c) for s in tiling.strips for c in tiling.chunks]
+    return [_conv_pass(stream, job, tiling, found, s, c) for s in tiling.strips for c in tiling.chunks]
 
 
 def conv_parameters(
@@ -151,7 +151,7 @@ def conv_instructions(
 
 
 def _conv_pass(
-    stream: Stream, number: int, job: ConvJob, tiling: ConvTiling, found: Kernel, strip: Strip, chunk: tuple[int, int]
+    stream: Stream, job: ConvJob, tiling: ConvTiling, found: Kernel, strip: Strip, chunk: tuple[int, int]
 ) -> Pass:
     config = stream.config
     rows = Rows(config.pp, job.window.rows)
@@ -163,7 +163,6 @@ def _conv_pass(
     height = job.out.layout.height
     per_tile = tiling.tile_groups * config.pp
     x_step = chunk_words(config, chunk[1] - chunk[0])
-    words = stored_words(job.out, config, chunk)
     starts = range(0, height, per_tile)
     tiles: list[Tile] = []
     for start in starts:
@@ -187,13 +186,30 @@ def _conv_pass(
         if start == starts[-1] and tiling.whole_weights:
             rest.append(posting(nothing_convolved(), Token.WEIGHT_FREE))
         count = min(per_tile, height - start)
-        store = store_tile(job.out, out, (start, count), strip, words, strip.count * x_step, x_step)
-        rest.append(post(wait(store, Token.OUT_READY), Token.OUT_FREE))
+        stores = _stores(job, config, chunk, out, (start, count), strip, x_step)
+        stores[0] = wait(stores[0], Token.OUT_READY)
+        stores[-1] = post(stores[-1], Token.OUT_FREE)
+        rest += stores
         tiles.append(Tile([post(wait(load, *act_free), Token.ACT_READY)], rest))
-    return Pass(number, [*before, *parameters], tiles, early=True, whole=tiling.whole_weights)
+    return Pass([*before, *parameters], tiles, early=True, whole=tiling.whole_weights)
 
 
-def stored_words(place: Place, config: ProcessorConfig, chunk: tuple[int, int]) -> tuple[int, int]:
-    """Words of an output pixel that a chunk fills."""
+def _stores(
+    job: ConvJob, config: ProcessorConfig, chunk: tuple[int, int], out: int, rows: tuple[int, int], strip: Strip, x_step: int
+) -> list[Item]:  # fmt: skip
+    """The stores of one tile: a chunk's words to wherever their shares go."""
+    first, end = stored_words(job.result_words, config, chunk)
+    made: list[Item] = []
+    at = 0
+    for place in job.written:
+        a, b = max(first, at), min(end, at + place.layout.words)
+        if a < b:
+            made.append(store_tile(place, out + a - first, rows, strip, (a - at, b - at), strip.count * x_step, x_step))
+        at += place.layout.words
+    return made
+
+
+def stored_words(words: int, config: ProcessorConfig, chunk: tuple[int, int]) -> tuple[int, int]:
+    """Which of the ``words`` words of an output pixel a chunk fills."""
     first = chunk[0] * config.ocp // config.icp
-    return first, min(-(-chunk[1] * config.ocp // config.icp), place.layout.words)
+    return first, min(-(-chunk[1] * config.ocp // config.icp), words)

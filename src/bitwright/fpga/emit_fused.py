@@ -41,7 +41,6 @@ class _Fused:
     """A convolution whose results go through a ring of rows into a maximum."""
 
     stream: Stream
-    number: int
     job: ConvJob
     tiling: ConvTiling
     found: Kernel
@@ -123,7 +122,7 @@ class _Fused:
                 rest += self._finish(at, q, q == ready[0], vectors[q], strip, chunk, x_step, events, len(spans))
                 done = q + 1
             tiles.append(Tile([post(wait(load, *act_free), Token.ACT_READY)], rest))
-        return Pass(self.number, [*before, *parameters], tiles, early=True, whole=tiling.whole_weights)
+        return Pass([*before, *parameters], tiles, early=True, whole=tiling.whole_weights)
 
     def _slot_words(self) -> int:
         """Words of a slot: the largest pass's, for slots of one pass must not lie across those of another."""
@@ -205,10 +204,12 @@ class _Fused:
                 rest.append(posting(replace(made[-1], groups=0, wait=0, post=0), Token.WEIGHT_FREE))
         start = q * config.pp
         count = min(config.pp, job.out.layout.height - start)
-        store = store_tile(job.out, out, (start, count), strip, stored_words(job.out, config, chunk), 0, x_step)
+        store = store_tile(
+            job.out, out, (start, count), strip, stored_words(job.result_words, config, chunk), 0, x_step
+        )
         return [*made, *rest, post(wait(store, Token.OUT_READY), Token.OUT_FREE)]
 
 
-def fused_passes(stream: Stream, number: int, job: ConvJob) -> list[Pass]:
+def fused_passes(stream: Stream, job: ConvJob) -> list[Pass]:
     """The passes of a convolution with a fused maximum."""
-    return _Fused(stream, number, job, tile_conv(job, stream.config), kernel(job, stream.config)).passes()
+    return _Fused(stream, job, tile_conv(job, stream.config), kernel(job, stream.config)).passes()

@@ -29,19 +29,19 @@ from bitwright.fpga.tiles import (
 )
 
 
-def vec_passes(stream: Stream, number: int, job: VecJob) -> list[Pass]:
+def vec_passes(stream: Stream, job: VecJob) -> list[Pass]:
     """The passes of a job of the vector unit."""
     tiling = tile_vec(job, stream.config)
     made: list[Pass] = []
     order = [(s, c) for c in tiling.chunks for s in tiling.strips]
     for at, (strip, chunk) in enumerate(order):
         fresh = at == 0 or order[at - 1][1] != chunk or order[at - 1][0].count != strip.count
-        ends = at + 1 < len(order) and (order[at + 1][1] != chunk or order[at + 1][0].count != strip.count)
-        made.append(_vec_pass(stream, number, job, tiling, strip, chunk, fresh, at > 0, ends))
+        ends = at + 1 == len(order) or order[at + 1][1] != chunk or order[at + 1][0].count != strip.count
+        made.append(_vec_pass(stream, job, tiling, strip, chunk, fresh, ends))
     return made
 
 
-def _vec_parameters(stream: Stream, job: VecJob, chunk: tuple[int, int], entries: bytes, later: bool) -> list[Item]:
+def _vec_parameters(stream: Stream, job: VecJob, chunk: tuple[int, int], entries: bytes) -> list[Item]:
     config = stream.config
     icp, taps = config.icp, job.window.rows.taps * job.window.columns.taps
     parts: list[tuple[Dest, int, bytes]] = [(Dest.VECTOR_ROWS, config.memory.rows // 2, entries)]
@@ -55,8 +55,9 @@ def _vec_parameters(stream: Stream, job: VecJob, chunk: tuple[int, int], entries
         spread[:, 0] = job.table
         parts.append((Dest.TABLE, 0, spread.tobytes()))
     items = stream.load_parameters(job.name, False, parts)
-    if later:
+    if stream.fills[Token.PARAMETERS_FREE]:
         items[0] = wait(items[0], Token.PARAMETERS_FREE)
+    stream.fills[Token.PARAMETERS_FREE] += 1
     return items
 
 
@@ -73,8 +74,7 @@ def _entries(config: ProcessorConfig, job: VecJob, rows: Rows, pitch: int, regio
 
 
 def _vec_pass(
-    stream: Stream, number: int, job: VecJob, tiling: VecTiling, strip: Strip, chunk: tuple[int, int], fresh: bool,
-    later: bool, ends: bool,
+    stream: Stream, job: VecJob, tiling: VecTiling, strip: Strip, chunk: tuple[int, int], fresh: bool, ends: bool
 ) -> Pass:  # fmt: skip
     config = stream.config
     rows = Rows(config.pp, job.window.rows)
@@ -84,7 +84,7 @@ def _vec_pass(
     slots = rows.slots(tiling.tile_groups)
     region = slots * pitch
     entries = _entries(config, job, rows, pitch, region)
-    parameters = _vec_parameters(stream, job, chunk, entries, later) if fresh else []
+    parameters = _vec_parameters(stream, job, chunk, entries) if fresh else []
     height = job.out.layout.height
     per_tile = tiling.tile_groups * config.pp
     starts = range(0, height, per_tile)
@@ -132,6 +132,10 @@ def _vec_pass(
         vec = posting(waiting(vec, Token.MID_READY, *out_free), Token.MID_FREE, Token.OUT_READY)
         if ends and start == starts[-1]:
             vec = posting(vec, Token.PARAMETERS_FREE)
-        store = store_tile(job.out, out, (start, count), strip, chunk, strip.count * words, words)
-        tiles.append(Tile(loads, [vec, post(wait(store, Token.OUT_READY), Token.OUT_FREE)]))
-    return Pass(number, parameters, tiles, early=False)
+        stores: list[Item] = [
+            store_tile(place, out, (start, count), strip, chunk, strip.count * words, words) for place in job.written
+        ]
+        stores[0] = wait(stores[0], Token.OUT_READY)
+        stores[-1] = post(stores[-1], Token.OUT_FREE)
+        tiles.append(Tile(loads, [vec, *stores]))
+    return Pass(parameters, tiles, early=False)

@@ -147,12 +147,12 @@ def _streams(graph: Graph, config: ProcessorConfig) -> list[Part]:
 def _storages(graph: Graph) -> dict[str, int]:
     """Storage → bytes."""
     places = [*graph.places.values(), *(p for found in graph.inputs.values() for p in found)]
-    places += [job.source for job in graph.jobs if isinstance(job, ConvJob)]
+    for job in graph.jobs:
+        if not isinstance(job, HostJob):
+            places += [place for piece in job.pieces for place in (*piece.sources, *piece.written)]
     sizes: dict[str, int] = {}
     for place in places:
-        layout = place.layout
-        size = layout.height * layout.width * place.pixel_words * layout.icp
-        sizes[place.storage] = max(sizes.get(place.storage, 0), size)
+        sizes[place.storage] = max(sizes.get(place.storage, 0), place.end_word * place.layout.icp)
     return sizes
 
 
@@ -166,13 +166,10 @@ def _lifetimes(program: Program, graph: Graph) -> dict[str, tuple[int, int]]:
 
     for at, job in enumerate(graph.jobs):
         match job:
-            case ConvJob():
-                touch(job.source.storage, at)
-                touch(job.out.storage, at)
-            case VecJob():
-                for place in job.sources:
-                    touch(place.storage, at)
-                touch(job.out.storage, at)
+            case ConvJob() | VecJob():
+                for piece in job.pieces:
+                    for place in (*piece.sources, *piece.written):
+                        touch(place.storage, at)
             case HostJob():
                 for name in (*job.reads, *job.writes):
                     touch(graph.places[name].storage, at)

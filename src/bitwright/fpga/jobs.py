@@ -7,8 +7,9 @@ convolution with weights of 0 and 1, and a flattening is a way of looking at a t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,13 +31,36 @@ class Place:
         storage: Name of the piece of external memory.
         layout: How it lies there.
         pixel_words: Words from one pixel to the next; more than the layout's in a concatenation.
-        first_word: Its first word in a pixel.
+        row_words: Words from one row to the next.
+        first_word: The first word of the first pixel.
     """
 
     storage: str
     layout: Layout
     pixel_words: int
+    row_words: int
     first_word: int = 0
+
+    @property
+    def end_word(self) -> int:
+        """One word past the last one."""
+        rows, pixels = self.layout.height - 1, self.layout.width - 1
+        return self.first_word + rows * self.row_words + pixels * self.pixel_words + self.layout.words
+
+    def every(self, first: tuple[int, int], step: tuple[int, int], count: tuple[int, int]) -> Place:
+        """``count`` rows and columns of it from ``first`` on, ``step`` apart."""
+        return replace(
+            self,
+            layout=replace(self.layout, height=count[0], width=count[1]),
+            pixel_words=self.pixel_words * step[1],
+            row_words=self.row_words * step[0],
+            first_word=self.first_word + first[0] * self.row_words + first[1] * self.pixel_words,
+        )
+
+
+def whole(storage: str, layout: Layout) -> Place:
+    """A tensor that has its storage for itself."""
+    return Place(storage, layout, layout.words, layout.width * layout.words)
 
 
 @dataclass(frozen=True)
@@ -68,6 +92,8 @@ class ConvJob:
         pool: Window of a maximum that follows at once, or None.
         pool_of: Size ``(height, width)`` of what the maximum reads.
         pool_finish: Clamp after the maximum.
+        apart: Where the words of a result go if not all to ``out``: in equal shares to these, one after the other.
+        also: Further convolutions of the same step, which write elsewhere and read nothing of each other.
     """
 
     name: str
@@ -83,6 +109,28 @@ class ConvJob:
     pool: Window | None = None
     pool_of: tuple[int, int] = (0, 0)
     pool_finish: Finish | None = None
+    apart: tuple[Place, ...] = ()
+    also: tuple[ConvJob, ...] = ()
+
+    @property
+    def pieces(self) -> tuple[ConvJob, ...]:
+        """This one and the others of its step."""
+        return (self, *self.also)
+
+    @property
+    def sources(self) -> tuple[Place, ...]:
+        """What is read."""
+        return (self.source,)
+
+    @property
+    def written(self) -> tuple[Place, ...]:
+        """What is written."""
+        return self.apart or (self.out,)
+
+    @property
+    def result_words(self) -> int:
+        """Words of a pixel of results."""
+        return sum(place.layout.words for place in self.written)
 
     @property
     def dense(self) -> bool:
@@ -110,6 +158,8 @@ class VecJob:
         bias: ``[bytes]``, for ``Mode.CHANNEL``.
         finish: Result of the combination → output.
         table: 256 results in order of the unsigned code, or None.
+        copies: Where the same results are written too.
+        also: Further windows of the same step, which write elsewhere and read nothing of each other.
     """
 
     name: str
@@ -126,6 +176,26 @@ class VecJob:
     bias: NDArray[np.int64] | None = None
     finish: Finish
     table: Int8 | None = None
+    copies: tuple[Place, ...] = ()
+    also: tuple[VecJob, ...] = ()
+
+    @property
+    def pieces(self) -> tuple[VecJob, ...]:
+        """This one and the others of its step."""
+        return (self, *self.also)
+
+    @property
+    def written(self) -> tuple[Place, ...]:
+        """What is written."""
+        return (self.out, *self.copies)
+
+
+J = TypeVar("J", ConvJob, VecJob)
+
+
+def together(jobs: Sequence[J]) -> J:
+    """One job of several that write apart."""
+    return replace(jobs[0], also=tuple(jobs[1:]))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ matter of names: who reads the tensor sorts his weights instead.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,3 +87,10 @@ class Layout:
 def padded(count: int, icp: int) -> tuple[int, ...]:
     """Channels ``0 .. count - 1`` in order, then holes up to a whole word."""
     return (*range(count), *([HOLE] * (-count % icp)))
+
+
+def spatial(shape: Sequence[int]) -> tuple[int, int, int]:
+    """``(channels, height, width)`` of a tensor ``[1, channels, ...]`` with up to two more axes."""
+    channels, *rest = shape[1:]
+    height, width = {0: (1, 1), 1: (1, *rest), 2: tuple(rest)}[len(rest)]
+    return channels, height, width

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from bitwright.fpga.functional import execute, new_state
 from bitwright.fpga.image import Image, Segment
-from bitwright.fpga.jobs import Place
+from bitwright.fpga.jobs import Place, whole
+from bitwright.fpga.layout import spatial
 from bitwright.simulate.reference import run_step
 
 Values = NDArray[np.integer[Any]]
@@ -53,32 +54,32 @@ class Functional:
 def send(image: Image, machine: Machine, place: Place, values: Values) -> None:
     """Write a tensor ``[1, channels, ...]`` into external memory."""
     layout = place.layout
-    x = np.asarray(values[0]).reshape(-1, *_rows(values))
-    if place.pixel_words == layout.words:
-        machine.write(image.address(place), layout.pack(x))
+    data = layout.pack(np.asarray(values[0]).reshape(spatial(values.shape)))
+    if place == whole(place.storage, layout):
+        machine.write(image.address(place), data)
         return
     # A part of a concatenation: its pixels are apart.
-    data = layout.pack(x).reshape(layout.height * layout.width, -1)
-    step = place.pixel_words * layout.icp
-    for at, pixel in enumerate(data):
-        machine.write(image.address(place) + at * step, pixel)
+    for y, row in enumerate(data):
+        for x, pixel in enumerate(row):
+            machine.write(image.address(place) + (y * place.row_words + x * place.pixel_words) * layout.icp, pixel)
 
 
-def _rows(values: Values) -> tuple[int, int]:
-    return (values.shape[2], values.shape[3]) if values.ndim == 4 else (1, 1)
+def send_input(image: Image, machine: Machine, name: str, values: Values) -> None:
+    """Write a buffer that the host has before the processor starts to where it is read; others need nothing."""
+    for place in image.graph.inputs.get(name, ()):
+        if place.storage in image.addresses:
+            send(image, machine, place, values)
 
 
 def fetch(image: Image, machine: Machine, name: str) -> Values:
     """Read a buffer from external memory, ``[1, ...]`` in its own shape."""
     place, buffer = image.graph.places[name], image.program.buffers[name]
     layout = place.layout
-    step = place.pixel_words * layout.icp
-    pixels = layout.height * layout.width
-    raw = machine.read(image.addresses[place.storage], pixels * step).reshape(pixels, step)
-    first = place.first_word * layout.icp
-    data = np.ascontiguousarray(raw[:, first : first + layout.words * layout.icp])
-    count = buffer.size // pixels
-    return layout.unpack(data, count).reshape(buffer.shape)
+    words = machine.read(image.addresses[place.storage], place.end_word * layout.icp).reshape(-1, layout.icp)
+    y, x, word = (np.arange(n) for n in (layout.height, layout.width, layout.words))
+    at = place.first_word + (y * place.row_words)[:, None, None] + (x * place.pixel_words)[:, None] + word
+    count = buffer.size // (layout.height * layout.width)
+    return layout.unpack(np.ascontiguousarray(words[at]), count).reshape(buffer.shape)
 
 
 def run_frame(image: Image, machine: Machine, inputs: Mapping[str, Values]) -> dict[str, Values]:
@@ -94,10 +95,8 @@ def run_frame(image: Image, machine: Machine, inputs: Mapping[str, Values]) -> d
     """
     program = image.program
     values: dict[str, Values] = {name: np.asarray(inputs[name]) for name in program.inputs}
-    for name, places in image.graph.inputs.items():
-        for place in places:
-            if place.storage in image.addresses:
-                send(image, machine, place, values[name])
+    for name in program.inputs:
+        send_input(image, machine, name, values[name])
     for part in image.parts:
         if isinstance(part, Segment):
             machine.run(part)
@@ -110,6 +109,7 @@ def run_frame(image: Image, machine: Machine, inputs: Mapping[str, Values]) -> d
                 values[name] = fetch(image, machine, name)
         for name, result in zip(step.outputs, run_step(program, step, [values[n] for n in step.inputs]), strict=True):
             values[name] = result
+            send_input(image, machine, name, result)
         for name in part.writes:
             send(image, machine, image.graph.places[name], values[name])
     return {name: values[name] if name in values else fetch(image, machine, name) for name in program.outputs}

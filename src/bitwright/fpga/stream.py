@@ -148,13 +148,13 @@ def load_rows(
     together = count == place.pixel_words
     pitch = columns[1] * count
     real_rows = max(last_row - first_row, 0) if pixels else 0
-    address = ((first_row * place.layout.width + first) * place.pixel_words + place.first_word + words[0]) * icp
+    address = (first_row * place.row_words + first * place.pixel_words + place.first_word + words[0]) * icp
     above = min(first_row - rows[0], rows[1])
     return Relative(
         Load(
             dest=dest,
             address=address,
-            row_stride=place.layout.width * place.pixel_words * icp,
+            row_stride=place.row_words * icp,
             base=base,
             rows=real_rows,
             above=above,
@@ -180,11 +180,11 @@ def store_tile(
     icp = place.layout.icp
     count = words[1] - words[0]
     together = count == place.pixel_words
-    pixel = (rows[0] * place.layout.width + strip.first) * place.pixel_words + place.first_word + words[0]
+    pixel = rows[0] * place.row_words + strip.first * place.pixel_words + place.first_word + words[0]
     return Relative(
         Store(
             address=pixel * icp,
-            row_stride=place.layout.width * place.pixel_words * icp,
+            row_stride=place.row_words * icp,
             pixel_stride=place.pixel_words * icp,
             base=base,
             rows=rows[1],
@@ -211,13 +211,14 @@ class Tile:
 class Pass:
     """One strip and chunk of a job: parameters, then tiles."""
 
-    job: int
     parameters: list[Item]
     tiles: list[Tile]
     early: bool
     """The parameters have two halves of their buffers and may be loaded during the pass before."""
     whole: bool = False
     """The weights fill both halves."""
+    waits: bool = False
+    """Its first load waits for what passes before it stored."""
 
 
 def arrange(passes: Sequence[Pass]) -> list[Item]:
@@ -245,8 +246,9 @@ def arrange(passes: Sequence[Pass]) -> list[Item]:
         ahead = at + 1
         if ahead < len(tiles):
             q = tiles[ahead][0]
-            same_job = passes[q].job == passes[p].job
-            if same_job and (q in ready or passes[q].early):
+            # Parameters without halves must stand before the loads, whose token says that both are there.
+            good = passes[q].early or not passes[q].parameters
+            if q == p or (good and not passes[q].waits):
                 load(ahead)
         if t == 0 and p + 1 < len(passes) and passes[p + 1].early and not (passes[p].whole or passes[p + 1].whole):
             parameters(p + 1)

@@ -57,7 +57,7 @@ def test_random_programs(seed: int, config: str) -> None:
     try:
         image = compile_program(program, load_config(config), keep=True)
     except DoesNotFit:
-        assert config == "up5k"
+        assert load_config(config).macs <= 256  # little room for weights
         return
     assert equal(program, image) > 0
 
