@@ -23,8 +23,10 @@ Learning Specialization", IEEE Micro 2019).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import IntEnum
+from functools import cache
+from operator import attrgetter
 from typing import ClassVar
 
 from bitwright.fpga.config import INSTRUCTION_BYTES
@@ -330,21 +332,31 @@ for _unit, _fields in FIELDS.items():
         raise AssertionError(f"the fields of {_unit.name} do not fit an instruction")
 
 
+@cache
+def _places(unit: Unit) -> tuple[attrgetter[tuple[int, ...]], tuple[tuple[int, int, int, int], ...]]:
+    """What reads all fields of an instruction at once, and of each field its lowest bit, mask, least and greatest value."""
+    fields = (*HEADER, *FIELDS[unit])
+    found, position = [], 0
+    for field in fields:
+        most = (1 << field.bits) - 1
+        found.append((position, most, -(most + 1 >> 1) if field.signed else 0, most >> 1 if field.signed else most))
+        position += field.bits
+    return attrgetter(*(f.name for f in fields)), tuple(found)
+
+
 def encode(instruction: Instruction) -> bytes:
     """The 64 bytes of an instruction.
 
     Raises:
         OverflowError: if a value does not fit its field; the message names both.
     """
-    values = {**asdict(instruction), "unit": int(instruction.unit)}
-    word, position = 0, 0
-    for field in (*HEADER, *FIELDS[instruction.unit]):
-        value = int(values[field.name])
-        lo, hi = (-(1 << field.bits - 1), (1 << field.bits - 1) - 1) if field.signed else (0, (1 << field.bits) - 1)
+    values, places = _places(instruction.unit)
+    word = 0
+    for at, (value, (position, mask, lo, hi)) in enumerate(zip(values(instruction), places, strict=True)):
         if not lo <= value <= hi:
+            field = (*HEADER, *FIELDS[instruction.unit])[at]
             raise OverflowError(f"{instruction.unit.name}.{field.name} = {value} does not fit {field.bits} bits")
-        word |= (value & ((1 << field.bits) - 1)) << position
-        position += field.bits
+        word |= (int(value) & mask) << position
     return word.to_bytes(INSTRUCTION_BYTES, "little")
 
 
