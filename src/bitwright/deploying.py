@@ -35,6 +35,8 @@ def deploy(
     patches: str | None = None,
     compiler: str | None = None,
     config: str | None = None,
+    port: str | None = None,
+    strict_timing: bool = False,
     clock_mhz: float | None = None,
     prune: bool = True,
     directory: str | os.PathLike[str] | None = None,
@@ -53,6 +55,8 @@ def deploy(
         patches: Run the first layers patch by patch, for less RAM: ``auto``, ``off`` or the most patches.
         compiler: ``gcc`` or ``zig``; gcc where it is installed by default.  On this machine the command of a compiler.
         config: Configuration of a processor that is made for the network, for boards that have one.
+        port: Serial port of a board that is plugged in, where it is not the only one.
+        strict_timing: Refuse a bitstream that is too slow for its clock, instead of saying so.
         clock_mhz: Clock of the device, for frames per second; a usual one by default.
         prune: Take out channels that are constant, which changes no output.
         directory: Where to leave the files; a folder that is deleted by default.
@@ -63,11 +67,12 @@ def deploy(
         ToolMissing: compiler or emulator is missing; the message says how to install it.
         UnsupportedOp: a layer is a float island.
         DoesNotFit: the board has too little memory, and where.
+        TimingMissed: its bitstream is too slow, and timing is strict.
     """
     found = find_board(board)
     job = job_of(
-        quantized, core=core, kernels=kernels, patches=patches, compiler=compiler, config=config, clock_mhz=clock_mhz,
-        prune=prune, directory=directory, progress=progress,
+        quantized, core=core, kernels=kernels, patches=patches, compiler=compiler, config=config, port=port,
+        strict_timing=strict_timing, clock_mhz=clock_mhz, prune=prune, directory=directory, progress=progress,
     )  # fmt: skip
     if inputs is None:
         inputs = random_inputs(job.program, samples) if data is None else read_inputs(quantized, data, samples)
@@ -82,6 +87,8 @@ def job_of(
     patches: str | None = None,
     compiler: str | None = None,
     config: str | None = None,
+    port: str | None = None,
+    strict_timing: bool = False,
     clock_mhz: float | None = None,
     prune: bool = True,
     directory: str | os.PathLike[str] | None = None,
@@ -111,6 +118,8 @@ def job_of(
         patches=patches,
         compiler=compiler,
         config=config,
+        port=port,
+        strict_timing=strict_timing or None,
         clock_mhz=clock_mhz,
         directory=None if directory is None else Path(directory),
         progress=progress,

@@ -36,6 +36,8 @@ def validate(
     board: str | None = None,
     core: str | None = None,
     config: str | None = None,
+    port: str | None = None,
+    strict_timing: bool = False,
     patches: str | None = None,
     compiler: str | None = None,
     progress: Progress | None = None,
@@ -57,6 +59,8 @@ def validate(
             with the simulator's.
         core: See :func:`deploy`.
         config: See :func:`deploy`.
+        port: See :func:`deploy`.
+        strict_timing: See :func:`deploy`.
         patches: See :func:`deploy`.
         compiler: See :func:`deploy`.
         progress: Called with (samples done, samples in all or None, what is going on).
@@ -68,7 +72,8 @@ def validate(
         ToolMissing: if the board needs a compiler or an emulator that is not installed.
         DoesNotFit: if the board has too little memory.
     """
-    options = {"core": core, "config": config, "patches": patches, "compiler": compiler}
+    options = {"core": core, "config": config, "port": port, "strict_timing": strict_timing, "patches": patches,
+               "compiler": compiler}  # fmt: skip
     with _machine(quantized, board, options, progress) as machine:
         return _validated(
             machine, data, metric, samples=samples, seed=seed, skip_bad=skip_bad, decode=decode, progress=progress

@@ -35,6 +35,8 @@ class Job:
         patches: How first layers run patch by patch, as :func:`bitwright.export` has it for C.
         compiler: ``gcc`` or ``zig``; or the command of a compiler, where the board is this machine.
         config: Configuration of a processor that is made for the network.
+        port: Serial port of a board that has one beside its name.
+        strict_timing: Refuse a bitstream that is too slow for its clock.
         clock_mhz: Clock of the device, for figures per second.
         directory: Where to leave what was built.
         progress: Called with (done, in all or None, what is going on).
@@ -48,6 +50,8 @@ class Job:
     patches: str | None = None
     compiler: str | None = None
     config: str | None = None
+    port: str | None = None
+    strict_timing: bool | None = None
     clock_mhz: float | None = None
     directory: Path | None = None
     progress: Progress | None = None
@@ -61,9 +65,9 @@ class Job:
         for name in names:
             value = getattr(self, name)
             if value is not None:
-                raise ExportError(
-                    f"Board {printable(board, 60)} has no {name}: leave out {name} '{printable(value, 60)}'."
-                )
+                words = name.replace("_", " ")
+                given = words if value is True else f"{words} '{printable(value, 60)}'"
+                raise ExportError(f"Board {printable(board, 60)} has no {words}: leave out {given}.")
 
     def tell(self, what: str) -> None:
         """Report what is going on."""

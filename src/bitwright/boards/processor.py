@@ -23,6 +23,8 @@ from bitwright.simulate import reference
 
 Kind = Literal["model", "cxxrtl", "verilator"]
 USUAL_CONFIG = "dlp576"
+NOT_FOR_MODELS = ("core", "kernels", "patches", "compiler", "directory", "port", "strict_timing")
+"""Options without a meaning here."""
 SUMMARIES: Mapping[Kind, str] = {
     "model": "The open processor, functional model and cycle model",
     "cxxrtl": "The open processor, its RTL in CXXRTL",
@@ -58,7 +60,7 @@ class Simulated:
             DoesNotFit: a layer or the network does not fit it.
             ToolMissing: a tool for simulating is missing.
         """
-        job.refuse(self.name, "core", "kernels", "patches", "compiler", "directory")
+        job.refuse(self.name, *NOT_FOR_MODELS)
         config = load_config(job.config or USUAL_CONFIG)
         job.tell("compiling")
         image = compile_program(job.program, config, keep=True)
@@ -104,7 +106,7 @@ class Simulated:
     @contextmanager
     def session(self, job: Job) -> Iterator[Session]:
         """See ``Board.session``."""
-        job.refuse(self.name, "core", "kernels", "patches", "compiler", "directory")
+        job.refuse(self.name, *NOT_FOR_MODELS)
         config = load_config(job.config or USUAL_CONFIG)
         image = compile_program(job.program, config)
         yield _Session(image, self._machine(image, job), f"{config.name}, {self.summary}")

@@ -18,6 +18,7 @@ FAMILIES = (
     "bitwright.boards.emulated",
     "bitwright.boards.serial",
     "bitwright.boards.processor",
+    "bitwright.boards.fpga_board",
 )
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 @click.option("--kernels", metavar="K", help="Whose kernels the C calls; by default bitwright's own.")
 @click.option("--compiler", metavar="C", help="gcc or zig; gcc where it is installed. On host any compiler's command.")
 @options.config
+@options.port
+@options.strict_timing
 @options.patches
 @options.clock
 @options.data(required=False)
@@ -41,6 +43,8 @@ def deploy(
     kernels: str | None,
     compiler: str | None,
     config: str | None,
+    port: str | None,
+    strict_timing: bool,
     patches: str | None,
     clock: float | None,
     data: str | None,
@@ -74,6 +78,8 @@ def deploy(
             patches=patches,
             compiler=compiler,
             config=config,
+            port=port,
+            strict_timing=strict_timing,
             clock_mhz=clock,
             prune=not no_prune,
             directory=keep,

@@ -46,7 +46,7 @@ def board(*, required: bool = False) -> Callable[[F], F]:
         "--board",
         metavar="B",
         required=required,
-        help="Where to run: host, qemu:…, serial:PORT, or a board's .toml file.",
+        help="Where to run: host, qemu:…, serial:PORT, sim:…, an FPGA board, or a board's .toml file.",
     )
 
 
@@ -65,6 +65,20 @@ def config(function: F) -> F:
         "--config",
         metavar="C",
         help="Configuration of a processor that is made for the network: a name, or a .toml file.",
+    )(function)
+
+
+def port(function: F) -> F:
+    """``--port``."""
+    return click.option("--port", metavar="PORT", help="Serial port of an FPGA board, where it is not the only one.")(
+        function
+    )
+
+
+def strict_timing(function: F) -> F:
+    """``--strict-timing``."""
+    return click.option(
+        "--strict-timing", is_flag=True, help="Refuse a bitstream that is too slow for its clock, instead of saying so."
     )(function)
 
 

@@ -33,6 +33,8 @@ SHARES = set(catalog.METRICS) - {"mse", "sqnr"}
 @options.board()
 @options.core
 @options.config
+@options.port
+@options.strict_timing
 @options.patches
 @click.option("--quiet", is_flag=True, help="No progress.")
 @options.as_json
@@ -50,6 +52,8 @@ def validate(
     board: str | None,
     core: str | None,
     config: str | None,
+    port: str | None,
+    strict_timing: bool,
     patches: str | None,
     quiet: bool,
     as_json: bool,
@@ -63,9 +67,11 @@ def validate(
     from bitwright.quantized import Quantized
     from bitwright.validating import validate as run
 
-    for option, value in (("--core", core), ("--config", config), ("--patches", patches)):
+    for option, value in (("--core", core), ("--config", config), ("--port", port), ("--patches", patches)):
         if value is not None and board is None:
             raise click.UsageError(f"{option} is for --board: without one the simulator computes the integers.")
+    if strict_timing and board is None:
+        raise click.UsageError("--strict-timing is for --board: without one there is no bitstream.")
     if board is not None:
         find_board(board)  # before anything takes time
     check_threshold(metric, least, most)
@@ -83,6 +89,8 @@ def validate(
             board=board,
             core=core,
             config=config,
+            port=port,
+            strict_timing=strict_timing,
             patches=patches,
             progress=progress,
         )
