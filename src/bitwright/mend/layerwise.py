@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from bitwright.calibrate.spec import LayerSpec
 from bitwright.mend.bench import Bench, in_batches, quantized_inputs
+from bitwright.mend.blocks import Block
 from bitwright.mend.patches import Places, patches
 from bitwright.mend.repair import Clock
 from bitwright.mend.solution import Solution
-from bitwright.mend.walk import advance, layers, still_needed
+from bitwright.mend.walk import Values, advance, layers, still_needed
 from bitwright.number.format import Format
 from bitwright.program.forms import Contract
 from bitwright.program.program import Program, Step
@@ -85,6 +86,8 @@ class Changed:
 
 
 Change = Callable[[Solution, LayerSpec, Problem], Changed | None]
+Refine = Callable[[Solution, Block, Values], Solution]
+"""Gives another solution for a block whose layers have all been changed, from the integers that come into it."""
 
 
 def each_layer(
@@ -96,6 +99,8 @@ def each_layer(
     rows: int,
     seed: int,
     largest: int | None = None,
+    blocks: Sequence[Block] = (),
+    refine: Refine | None = None,
 ) -> tuple[Solution, list[Changed]]:
     """Let ``change`` mend every linear layer in order, each on what the integer layers before it give.
 
@@ -106,8 +111,14 @@ def each_layer(
         change: Gives the solution with another layer, or None.
         rows: Places of the output that are looked at, at most.
         seed: Of the choice of places.
-        largest: Layers with more weights of one output are left alone.
+        largest: Layers with more weights of one output are left alone, and those with as many second moments in
+            many groups (averages that have become depthwise layers).
+        blocks: Pieces of the network.
+        refine: Called after the last layer of each, before the layers behind it see what it gives.
     """
+    begins = {block.layers[0].name for block in blocks}
+    ends = {block.layers[-1].name: block for block in blocks}
+    incoming: tuple[int, Values] = (0, {})
     specs = {layer.name: layer for layer in solution.spec.layers}
     wanted = Wanted(solution, bench, rows, np.random.default_rng(seed), largest)
     program = solution.program(bench.target)
@@ -120,6 +131,8 @@ def each_layer(
             break
         clock.tell(f"layer {i + 1} of {total}, {name}")
         spec = specs.get(name)
+        if name in begins:
+            incoming = (i, dict(values))
         found = None
         if spec is not None and wanted.has(spec, steps):
             found = change(solution, spec, problem_of(solution, spec, program, steps, values, wanted))
@@ -129,6 +142,13 @@ def each_layer(
             program = solution.program(bench.target)
             steps = layers(program)[i][1]
         values |= advance(program, steps, values)
+        if name in ends and refine is not None:
+            refined = refine(solution, ends[name], incoming[1])
+            if refined is not solution:
+                solution, program = refined, refined.program(bench.target)
+                values = incoming[1]
+                for _, again in layers(program)[incoming[0] : i + 1]:
+                    values |= advance(program, again, values)
         values = still_needed(program, sum(len(s) for _, s in layers(program)[: i + 1]), values)
     return solution, done
 
@@ -192,6 +212,12 @@ def problem_of(
     )
 
 
+def _moments(spec: LayerSpec) -> int:
+    """Numbers in the second moments of the inputs, of all groups together."""
+    groups = int(spec.attributes.get("group", 1)) if spec.op in ("Conv", "ConvTranspose") else 1
+    return groups * int(np.prod(spec.weights().shape[1:])) ** 2
+
+
 class Wanted:
     """Float outputs of every linear layer before its activation, at chosen places."""
 
@@ -209,7 +235,7 @@ class Wanted:
             shape = net.shape(tensor) if net.has_shape(tensor) else ()
             if len(shape) < 2 or (spec.op == "MatMul" and len(shape) > 2):
                 continue
-            if largest is not None and int(np.prod(spec.weights().shape[1:])) > largest:
+            if largest is not None and _moments(spec) > largest**2:
                 continue
             size = int(np.prod(shape[2:]))
             useful = max(FEWEST, PER_WEIGHT * int(np.prod(spec.weights().shape[1:])))

@@ -37,7 +37,7 @@ class LearnRanges:
     name: ClassVar[str] = "learn-ranges"
     summary: ClassVar[str] = "Choose each format by the error of the integer outputs (coordinate descent)."
 
-    part: ClassVar[float] = 0.3
+    part: ClassVar[float] = 0.15
     """Of the time that is left: rounding, which comes later, is worth more where time is short."""
 
     rounds: int = 2

@@ -58,7 +58,7 @@ class Reconstruct:
         """See :class:`bitwright.mend.repair.Repair`."""
 
         def change(current: Solution, spec: LayerSpec, problem: Problem) -> Changed | None:
-            return self._layer(current, bench.target, spec, problem)
+            return self.layer(current, bench.target, spec, problem)
 
         found, done = each_layer(solution, bench, clock, change, rows=self.rows, seed=self.seed, largest=LARGEST)
         share = 100 * (1 - float(np.mean([one.error for one in done]))) if done else 0.0
@@ -68,7 +68,7 @@ class Reconstruct:
         )
         return found if done else solution, text if not clock.over else f"{text}; stopped by the clock"
 
-    def _layer(self, solution: Solution, target: Target, spec: LayerSpec, problem: Problem) -> Changed | None:
+    def layer(self, solution: Solution, target: Target, spec: LayerSpec, problem: Problem) -> Changed | None:
         """The best way for one layer, if it beats what is there."""
         start = solution.formats.weights[spec.name]
         own = spec.name in solution.formats.biases

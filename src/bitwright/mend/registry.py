@@ -17,12 +17,14 @@ from bitwright.mend.biases import CorrectBias
 from bitwright.mend.center import Center
 from bitwright.mend.ranges import LearnRanges
 from bitwright.mend.reconstruct import Reconstruct
+from bitwright.mend.reconstruct_blocks import ReconstructBlocks
 from bitwright.mend.repair import Repair
 from bitwright.mend.rewrite import EqualizeChannels
 from bitwright.mend.schemes import TrySchemes
 from bitwright.mend.structure import (
     AbsorbHighBias,
     ClearDeadChannels,
+    RequantizeAverages,
     SplitConcatenation,
     SplitOutliers,
     UnfoldBatchNorm,
@@ -39,7 +41,9 @@ KINDS: tuple[type[Repair], ...] = (
     CorrectBiasAnalytically,
     LearnRanges,
     Reconstruct,
+    ReconstructBlocks,
     AdaptiveRounding,
+    RequantizeAverages,
     SplitConcatenation,
     SplitOutliers,
     UnfoldBatchNorm,
@@ -48,7 +52,7 @@ KINDS: tuple[type[Repair], ...] = (
 REPAIRS: Mapping[str, type[Repair]] = MappingProxyType({kind.name: kind for kind in KINDS})
 
 AUTO = (
-    "schemes,correct-bias,equalize,center,learn-ranges{rounds=1, most=40},reconstruct,correct-bias,"
+    "schemes,correct-bias,equalize,requantize-average,center,learn-ranges{rounds=1, most=40},reconstruct,correct-bias,"
     "learn-ranges{rounds=1, most=60}"
 )
 """Biases first, so that equalization is compared with its equal; channels before ranges, and ranges before rounding,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from bitwright.calibrate.assign import assign
+import numpy as np
+
+from bitwright.calibrate.assign import Formats, assign
 from bitwright.calibrate.spec import read_layers
+from bitwright.lower import Constants
 from bitwright.mend.bench import Bench
 from bitwright.mend.biases import CorrectBias
 from bitwright.mend.repair import Clock
@@ -79,3 +82,42 @@ def rewritten(solution: Solution, bench: Bench, *changes: Pass) -> tuple[Solutio
     formats = assign(spec, statistics, bench.target, solution.schemes)
     made = Solution(network=network, spec=spec, statistics=statistics, schemes=solution.schemes, formats=formats)
     return made, text
+
+
+def kept_around(found: Solution, before: Solution, bench: Bench) -> Solution:
+    """``found`` with the formats, weights and biases that ``before`` has for what a pass has left as it was.
+
+    Tensors keep their format if the same tensors share it still, and layers what was found for their weights if the
+    network's own weights are the same.
+    """
+    old, new = before.formats, found.formats
+    groups = [_groups(one) for one in (old, new)]
+    activations = {
+        tensor: old.activations[tensor] if groups[0].get(tensor) == members else new.activations[tensor]
+        for tensor, members in groups[1].items()
+    }
+    known = {spec.name: spec for spec in before.spec.layers if spec.is_linear}
+    same = {
+        spec.name
+        for spec in found.spec.layers
+        if spec.is_linear and spec.name in known and np.array_equal(spec.weights(), known[spec.name].weights())
+    }
+    weights = {name: old.weights[name] if name in same else format for name, format in new.weights.items()}
+    constants = Constants(
+        weights={name: values for name, values in before.constants.weights.items() if name in same},
+        biases={name: values for name, values in before.constants.biases.items() if name in same},
+    )
+    made = replace(
+        found,
+        formats=replace(new, activations={**new.activations, **activations}, weights=weights),
+        constants=constants,
+    )
+    return made.with_formats(made.formats, bench.target)
+
+
+def _groups(formats: Formats) -> dict[str, frozenset[str]]:
+    """Tensor → all tensors that have its format together."""
+    members: dict[str, set[str]] = {}
+    for tensor in formats.activations:
+        members.setdefault(formats.group.get(tensor, tensor), set()).add(tensor)
+    return {tensor: frozenset(members[formats.group.get(tensor, tensor)]) for tensor in formats.activations}

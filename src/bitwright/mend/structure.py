@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bitwright.mend.bench import Bench
+from bitwright.mend.bench import Bench, surely_better
 from bitwright.mend.repair import Clock
-from bitwright.mend.rewrite import settled
+from bitwright.mend.rewrite import kept_around, rewritten, settled
 from bitwright.mend.solution import Solution
 from bitwright.passes.absorb_bias import AbsorbBias
 from bitwright.passes.dead_channels import DeadChannels
+from bitwright.passes.requantize_average import RequantizeAverage
 from bitwright.passes.split_channels import SplitChannels
 from bitwright.passes.split_concat import SplitConcat
 from bitwright.passes.unfold_scale import UnfoldScale
@@ -52,6 +53,38 @@ class ClearDeadChannels:
     def apply(self, solution: Solution, bench: Bench, clock: Clock) -> tuple[Solution, str]:
         """See :class:`bitwright.mend.repair.Repair`."""
         return settled(solution, bench, clock, DeadChannels(), settle=self.settle)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequantizeAverages:
+    """See :class:`bitwright.passes.requantize_average.RequantizeAverage`: depthwise layers in the place of pooling.
+
+    Its weights cost memory, so it must gain more than chance explains, and more than ``margin``.  Everything else stays
+    as earlier repairs have left it.
+
+    Attributes:
+        share: Weights that may be added, as a share of those that the network has.
+        margin: dB that it must gain.
+    """
+
+    name: ClassVar[str] = RequantizeAverage.name
+    summary: ClassVar[str] = RequantizeAverage.summary
+
+    share: float = 0.25
+    margin: float = 0.3
+
+    def apply(self, solution: Solution, bench: Bench, clock: Clock) -> tuple[Solution, str]:
+        """See :class:`bitwright.mend.repair.Repair`."""
+        change = RequantizeAverage(share=self.share)
+        found, text = rewritten(solution, bench, change)
+        if found is solution:
+            return solution, text
+        found = kept_around(found, solution, bench)
+        gain = bench.heights(found) - bench.heights(solution)
+        text = f"{text}; {gain.mean():+.2f} dB on the samples to learn from"
+        if not surely_better(gain, self.margin):
+            return solution, f"{text} are not worth their weights"
+        return found, text
 
 
 @dataclass(frozen=True, kw_only=True)

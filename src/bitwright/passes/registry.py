@@ -12,6 +12,7 @@ from bitwright.passes.absorb_bias import AbsorbBias
 from bitwright.passes.dead_channels import DeadChannels
 from bitwright.passes.equalize import Equalize
 from bitwright.passes.prepare import FINISHING, FOLDING
+from bitwright.passes.requantize_average import RequantizeAverage
 from bitwright.passes.split_channels import SplitChannels
 from bitwright.passes.split_concat import SplitConcat
 from bitwright.passes.unfold_scale import UnfoldScale
@@ -23,6 +24,7 @@ BUILT_IN: tuple[type[Pass], ...] = (
     Equalize,
     AbsorbBias,
     DeadChannels,
+    RequantizeAverage,
     SplitConcat,
     SplitChannels,
     UnfoldScale,
