@@ -9,9 +9,11 @@ from bitwright.mend.bench import Bench, surely_better
 from bitwright.mend.repair import Clock
 from bitwright.mend.rewrite import kept_around, rewritten, settled
 from bitwright.mend.solution import Solution
+from bitwright.passes._pass import Pass
 from bitwright.passes.absorb_bias import AbsorbBias
 from bitwright.passes.dead_channels import DeadChannels
 from bitwright.passes.requantize_average import RequantizeAverage
+from bitwright.passes.requantize_join import RequantizeJoin
 from bitwright.passes.split_channels import SplitChannels
 from bitwright.passes.split_concat import SplitConcat
 from bitwright.passes.unfold_scale import UnfoldScale
@@ -75,16 +77,41 @@ class RequantizeAverages:
 
     def apply(self, solution: Solution, bench: Bench, clock: Clock) -> tuple[Solution, str]:
         """See :class:`bitwright.mend.repair.Repair`."""
-        change = RequantizeAverage(share=self.share)
-        found, text = rewritten(solution, bench, change)
-        if found is solution:
-            return solution, text
-        found = kept_around(found, solution, bench)
-        gain = bench.heights(found) - bench.heights(solution)
-        text = f"{text}; {gain.mean():+.2f} dB on the samples to learn from"
-        if not surely_better(gain, self.margin):
-            return solution, f"{text} are not worth their weights"
-        return found, text
+        return _worth(solution, bench, RequantizeAverage(share=self.share), self.margin)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequantizeJoins:
+    """See :class:`bitwright.passes.requantize_join.RequantizeJoin`: copies with the step of a sum or concatenation.
+
+    Copies cost a layer each, so they must gain more than chance explains, and more than ``margin``.  Everything else
+    stays as earlier repairs have left it.
+
+    Attributes:
+        ratio: How many times larger than a tensor the largest input of the join must be.
+        margin: dB that they must gain together.
+    """
+
+    name: ClassVar[str] = RequantizeJoin.name
+    summary: ClassVar[str] = RequantizeJoin.summary
+
+    ratio: float = 2.0
+    margin: float = 0.3
+
+    def apply(self, solution: Solution, bench: Bench, clock: Clock) -> tuple[Solution, str]:
+        """See :class:`bitwright.mend.repair.Repair`."""
+        return _worth(solution, bench, RequantizeJoin(ratio=self.ratio), self.margin)
+
+
+def _worth(solution: Solution, bench: Bench, change: Pass, margin: float) -> tuple[Solution, str]:
+    """``solution`` with a pass that adds layers, if it gains more than ``margin`` dB; all else stays as it is."""
+    found, text = rewritten(solution, bench, change)
+    if found is solution:
+        return solution, text
+    found = kept_around(found, solution, bench)
+    gain = bench.heights(found) - bench.heights(solution)
+    text = f"{text}; {gain.mean():+.2f} dB on the samples to learn from"
+    return (found, text) if surely_better(gain, margin) else (solution, f"{text} are not worth the layers")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from bitwright.passes.dead_channels import DeadChannels
 from bitwright.passes.equalize import Equalize
 from bitwright.passes.prepare import FINISHING, FOLDING
 from bitwright.passes.requantize_average import RequantizeAverage
+from bitwright.passes.requantize_join import RequantizeJoin
 from bitwright.passes.split_channels import SplitChannels
 from bitwright.passes.split_concat import SplitConcat
 from bitwright.passes.unfold_scale import UnfoldScale
@@ -25,6 +26,7 @@ BUILT_IN: tuple[type[Pass], ...] = (
     AbsorbBias,
     DeadChannels,
     RequantizeAverage,
+    RequantizeJoin,
     SplitConcat,
     SplitChannels,
     UnfoldScale,
