@@ -23,7 +23,8 @@ KINDS = (
 class Random:
     """Grows a program; most steps read the newest tensor, some an older one."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, rounding: Rounding = Rounding.HALF_UP) -> None:
+        self.rounding = rounding
         self.pick, self.numbers = random.Random(seed), np.random.default_rng(seed)
         self.build = Builder(f"random{seed}", "fpga")
 
@@ -52,16 +53,16 @@ class Random:
 
     def add_contract(self, x: Buffer, outputs: int, groups: int, axes: tuple[Axis, ...]) -> Buffer:
         per = x.shape[1] // groups
-        weights = self.numbers.integers(-127, 128, (outputs, per, *(a.taps for a in axes)))
+        weights = self.numbers.integers(-128, 128, (outputs, per, *(a.taps for a in axes)))
         if self.pick.random() < 0.3:
             weights[self.numbers.random(weights.shape) < 0.7] = 0
+        if self.pick.random() < 0.3:
+            weights[self.numbers.random(weights.shape) < 0.1] = -128
         bias = self.numbers.integers(-3000, 3000, outputs)
         bound = int((np.abs(weights).reshape(outputs, -1).sum(1) * 128 + np.abs(bias)).max()) + 1
         shift = max(bound.bit_length() - self.pick.choice([7, 8, 9, 10]), 0)
         lo = self.pick.choice([-128, 0, -20])
-        expr = saturate(
-            round_shift(var("acc", -bound, bound), shift, Rounding.HALF_UP), lo, self.pick.choice([127, 60])
-        )
+        expr = saturate(round_shift(var("acc", -bound, bound), shift, self.rounding), lo, self.pick.choice([127, 60]))
         shape = (1, outputs, *(a.outputs(n) for a, n in zip(axes, x.shape[2:], strict=True)))
         out = self.build.buffer(shape, FORMAT, lo=expr.lo, hi=expr.hi)
         self.build.macs[self.build.layer] = weights.size * int(np.prod(shape[2:]))
@@ -132,7 +133,7 @@ class Random:
             return self.build.buffers[out.name]
         axes = (Axis(taps=x.shape[2]), Axis(taps=x.shape[3]))
         taps = x.shape[2] * x.shape[3]
-        expr = saturate(divide(var("acc", -128 * taps, 127 * taps) << 1, 2 * taps, Rounding.HALF_UP), -128, 127)
+        expr = saturate(divide(var("acc", -128 * taps, 127 * taps) << 1, 2 * taps, self.rounding), -128, 127)
         out = self.build.buffer((1, x.shape[1], 1, 1), FORMAT, lo=expr.lo, hi=expr.hi)
         self.build.step(Reduce(combine="sum", axes=(Axis(), *axes), epilogue=Epilogue(expr=expr)), [x], [out])
         return out
@@ -141,9 +142,9 @@ class Random:
         a, b = var("x0", x.lo, x.hi), var("x1", y.lo, y.hi)
         if self.pick.random() < 0.7:
             mixed = (a << self.pick.choice([0, 1, 3])) + (b << self.pick.choice([0, 2]))
-            expr = saturate(round_shift(mixed, self.pick.choice([0, 1, 2, 4]), Rounding.HALF_UP), -128, 127)
+            expr = saturate(round_shift(mixed, self.pick.choice([0, 1, 2, 4]), self.rounding), -128, 127)
         else:
-            expr = saturate(round_shift(a * b, self.pick.choice([5, 7]), Rounding.HALF_UP), -128, 127)
+            expr = saturate(round_shift(a * b, self.pick.choice([5, 7]), self.rounding), -128, 127)
         out = self.build.buffer(x.shape, FORMAT, lo=expr.lo, hi=expr.hi)
         self.build.step(Map(expr=expr), [x, y], [out])
         return out
@@ -201,6 +202,6 @@ class Random:
         return build.build(["in0"], outputs, batchable=True, input_rounding=Rounding.HALF_AWAY)
 
 
-def random_program(seed: int, steps: int = 8) -> Program:
+def random_program(seed: int, steps: int = 8, rounding: Rounding = Rounding.HALF_UP) -> Program:
     """A program of ``steps`` steps and a dense layer."""
-    return Random(seed).grow(steps)
+    return Random(seed, rounding).grow(steps)

@@ -13,10 +13,11 @@ from bitwright.boards.processor import compare
 from bitwright.errors import Mismatch
 from bitwright.export.c.writer import random_samples
 from bitwright.fpga import cycles
-from bitwright.fpga.config import load_config
+from bitwright.fpga.config import Multiplier, load_config
 from bitwright.fpga.image import Image, Segment, compile_program
 from bitwright.fpga.running import run_frame
 from bitwright.fpga.sim.machine import Simulated, check_fingerprint
+from bitwright.number.format import Rounding
 from bitwright.program.program import Program
 from bitwright.simulate import reference
 
@@ -27,6 +28,7 @@ class Timed:
     """The simulated hardware, its cycles compared with the model's after every segment."""
 
     def __init__(self, image: Image) -> None:
+        self.config = image.config
         self.rtl = Simulated(image, "cxxrtl")
         self.write, self.read = self.rtl.write, self.rtl.read
         self.layers = 0
@@ -34,7 +36,7 @@ class Timed:
     def run(self, segment: Segment) -> None:
         before = self.rtl.cycles
         self.rtl.run(segment)
-        total, ends, _ = cycles.simulate(CONFIG, segment.instructions)
+        total, ends, _ = cycles.simulate(self.config, segment.instructions)
         assert self.rtl.cycles - before == total
         for job in segment.jobs:
             assert self.rtl.profile(job) == ends[job]
@@ -55,6 +57,29 @@ def test_random_programs_byte_for_byte_and_cycle_for_cycle(seed: int) -> None:
     program = fpga_programs.random_program(seed)
     image = compile_program(program, CONFIG, keep=True)
     machine = Timed(image)
+    check(program, image, machine)
+    assert machine.layers > 0
+
+
+@pytest.mark.parametrize(
+    ("rounding", "multiplier"), [(Rounding.HALF_EVEN, "ecp5-pack2"), (Rounding.HALF_AWAY, "infer")]
+)
+def test_other_roundings_and_two_products_of_one_multiplier(rounding: Rounding, multiplier: Multiplier) -> None:
+    config = replace(CONFIG, rounding=rounding, multiplier=multiplier)
+    for seed in range(3):
+        program = fpga_programs.random_program(seed, rounding=rounding)
+        image = compile_program(program, config, keep=True)
+        check(program, image, Timed(image))
+
+
+# Configurations for devices: multipliers and stages of their own; up5k has small control as well.
+@pytest.mark.parametrize("name", ["up5k", "ecp5-25f"])
+@pytest.mark.parametrize("seed", range(3))
+def test_configurations_of_devices(name: str, seed: int) -> None:
+    config = load_config(name)
+    program = fpga_programs.random_program(seed + 20)
+    image = compile_program(program, config, keep=True)
+    machine = Timed(image, config)
     check(program, image, machine)
     assert machine.layers > 0
 

@@ -36,7 +36,11 @@ def conv_passes(stream: Stream, job: ConvJob) -> list[Pass]:
     """The passes of a convolution without a fused maximum."""
     tiling = tile_conv(job, stream.config)
     found = kernel(job, stream.config)
-    return [_conv_pass(stream, job, tiling, found, s, c) for s in tiling.strips for c in tiling.chunks]
+    return [
+        _conv_pass(stream, job, tiling, found, strip, chunk, (at == 0, at + 1 == len(tiling.chunks)))
+        for strip in tiling.strips
+        for at, chunk in enumerate(tiling.chunks)
+    ]
 
 
 def conv_parameters(
@@ -151,8 +155,9 @@ def conv_instructions(
 
 
 def _conv_pass(
-    stream: Stream, job: ConvJob, tiling: ConvTiling, found: Kernel, strip: Strip, chunk: tuple[int, int]
-) -> Pass:
+    stream: Stream, job: ConvJob, tiling: ConvTiling, found: Kernel, strip: Strip, chunk: tuple[int, int],
+    ends: tuple[bool, bool],
+) -> Pass:  # fmt: skip
     config = stream.config
     rows = Rows(config.pp, job.window.rows)
     columns = strip.reads(job.window.columns)
@@ -164,33 +169,41 @@ def _conv_pass(
     per_tile = tiling.tile_groups * config.pp
     x_step = chunk_words(config, chunk[1] - chunk[0])
     starts = range(0, height, per_tile)
+    # All that is read in one tile stays for all chunks of output channels.
+    first, last = ends if len(starts) == 1 else (True, True)
     tiles: list[Tile] = []
     for start in starts:
-        groups = -(-min(per_tile, height - start) // config.pp)
-        act_half, act_free = stream.fill(Token.ACT_FREE)
+        count = min(per_tile, height - start)
+        groups = -(-count // config.pp)
+        loads: list[Item] = []
+        if first:
+            act_half, act_free = stream.fill(Token.ACT_FREE)
+        else:
+            act_half, act_free = 1 - stream.half(Token.ACT_FREE), ()
         act = act_half * (config.memory.act // 2)
-        first_row = start * job.window.rows.stride - job.window.rows.before
-        load = load_rows(job.source, Dest.ACT, act, (first_row, rows.count(groups)), columns,
-                               (0, job.source.layout.words), rows)  # fmt: skip
+        if first:
+            first_row = start * job.window.rows.stride - job.window.rows.before
+            load = load_rows(job.source, Dest.ACT, act, (first_row, rows.read(count)), columns,
+                             (0, job.source.layout.words), rows)  # fmt: skip
+            loads.append(post(wait(load, *act_free), Token.ACT_READY))
         out_half, out_free = stream.fill(Token.OUT_FREE)
         out = out_half * (config.memory.out // 2)
         convs = conv_instructions(stream, job, found, chunk, half, act, strip, groups, pitch,
                                    (1, out, strip.count * x_step, x_step))  # fmt: skip
-        convs[0] = waiting(convs[0], Token.ACT_READY, *out_free)
+        convs[0] = waiting(convs[0], *([Token.ACT_READY] if first else []), *out_free)
         if start == 0:
             convs[0] = waiting(convs[0], Token.WEIGHT_READY)
-        convs[-1] = posting(convs[-1], Token.ACT_FREE, Token.OUT_READY)
+        convs[-1] = posting(convs[-1], *([Token.ACT_FREE] if last else []), Token.OUT_READY)
         if start == starts[-1]:
             convs[-1] = posting(convs[-1], Token.WEIGHT_FREE)
         rest: list[Item] = [*convs]
         if start == starts[-1] and tiling.whole_weights:
             rest.append(posting(nothing_convolved(), Token.WEIGHT_FREE))
-        count = min(per_tile, height - start)
         stores = _stores(job, config, chunk, out, (start, count), strip, x_step)
         stores[0] = wait(stores[0], Token.OUT_READY)
         stores[-1] = post(stores[-1], Token.OUT_FREE)
         rest += stores
-        tiles.append(Tile([post(wait(load, *act_free), Token.ACT_READY)], rest))
+        tiles.append(Tile(loads, rest))
     return Pass([*before, *parameters], tiles, early=True, whole=tiling.whole_weights)
 
 

@@ -99,7 +99,7 @@ def _vec_pass(
         for at, place in enumerate(job.sources):
             loads.append(
                 load_rows(
-                    place, Dest.MID, mid + at * region, (first_row, rows.count(groups)), columns, chunk, rows, job.fill
+                    place, Dest.MID, mid + at * region, (first_row, rows.read(count)), columns, chunk, rows, job.fill
                 )
             )
         loads[0] = wait(loads[0], *mid_free)

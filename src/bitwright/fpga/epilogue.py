@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from bitwright.fpga.requant import requantize
 from bitwright.number.expr import Expr, Op
 from bitwright.number.format import Rounding
-from bitwright.number.match import ShiftDown, describe
 from bitwright.number.render import numpy_value
 
 Ints = NDArray[np.int64]
@@ -43,14 +42,44 @@ class Finish:
 
 
 def contraction(expr: Expr, params: Mapping[str, Ints], rounding: Rounding) -> Finish | None:
-    """The epilogue of a sum of products, where it is one shift for all channels."""
-    found = describe(expr, params)
-    if not isinstance(found, ShiftDown) or rounding is not Rounding.HALF_UP or found.zero:
+    """The epilogue of a sum of products, where it is one shift for all channels, rounded as the processor does."""
+    values = {name: np.unique(value) for name, value in params.items()}
+    if any(len(value) > 1 for value in values.values()) or expr.lo < -128 or expr.hi > 127:
         return None
-    shifts = np.unique(found.shift)
-    if len(shifts) != 1 or not 0 <= int(shifts[0]) <= 31 or found.lo < -128 or found.hi > 127:
+    constants = {name: np.asarray(value[0]) for name, value in values.items()}
+    variables = [node for node in expr.walk() if node.op is Op.VAR and node.name == "acc"]
+    if not variables:
         return None
-    return Finish(int(shifts[0]), found.lo, found.hi)
+    for shift in sorted(_shifts(expr, constants)):
+        found = Finish(shift, expr.lo, expr.hi)
+        acc = _edges(found, variables[0].lo, variables[0].hi)
+        if np.array_equal(found.apply(rounding, acc), numpy_value(expr, {"acc": acc, **constants})):
+            return found
+    return None
+
+
+def other_rounding(expr: Expr, params: Mapping[str, Ints], rounding: Rounding) -> Rounding | None:
+    """The rounding with which the processor could do the epilogue that it cannot do with ``rounding``."""
+    if contraction(expr, params, rounding) is not None:
+        return None
+    return next((other for other in Rounding if contraction(expr, params, other) is not None), None)
+
+
+def _shifts(expr: Expr, constants: Mapping[str, Ints]) -> set[int]:
+    """What the shift could be: an amount by which something is shifted right, or one less (half-even doubles first)."""
+    amounts = {0}
+    for node in expr.walk():
+        if node.op is Op.SHR and {n.name for n in node.args[1].walk() if n.op is Op.VAR} <= set(constants):
+            amounts.add(int(numpy_value(node.args[1], dict(constants))))
+    return {shift for amount in amounts for shift in (amount, amount - 1) if 0 <= shift <= 31}
+
+
+def _edges(finish: Finish, lo: int, hi: int) -> Ints:
+    """Sums around each step of the result, ties among them."""
+    codes = np.arange(finish.lo - 2, finish.hi + 3)
+    steps = np.concatenate([(codes << finish.shift), (codes << finish.shift) + (1 << finish.shift >> 1)])
+    near = np.unique(np.concatenate([steps + d for d in (-2, -1, 0, 1, 2)] + [np.array([lo, -1, 0, 1, hi])]))
+    return np.asarray(near[(near >= lo) & (near <= hi)], np.int64)
 
 
 def total(expr: Expr, lo: int, hi: int, taps: int, rounding: Rounding, may_scale: bool) -> Finish | None:
@@ -70,7 +99,7 @@ def total(expr: Expr, lo: int, hi: int, taps: int, rounding: Rounding, may_scale
         middle = round(slope * (1 << shift))
         near = {middle, middle + 1, middle - 1} if may_scale else {1} if slope * (1 << shift) == 1 else set()
         for scale in sorted(m for m in near if 1 <= m <= LARGEST_SCALE):
-            for add in _adds(acc, want, scale, shift):
+            for add in _adds(acc, want, scale, shift, rounding):
                 finish = Finish(shift, *bounds, scale, add)
                 if np.array_equal(finish.apply(rounding, acc), want):
                     return finish
@@ -94,9 +123,9 @@ def _slope(expr: Expr, taps: int) -> Fraction:
     return Fraction(int(values[1] - values[0]), divisor)
 
 
-def _adds(acc: Ints, want: Ints, scale: int, shift: int) -> tuple[int, ...]:
+def _adds(acc: Ints, want: Ints, scale: int, shift: int, rounding: Rounding) -> tuple[int, ...]:
     """Constants that could be right: those that put the first step above ``want.min()`` where it belongs."""
-    half = 1 << shift >> 1
+    half = 0 if rounding is Rounding.FLOOR else 1 << shift >> 1
     steps = np.flatnonzero(np.diff(want) > 0)
     if not len(steps):
         return (0,)
@@ -120,9 +149,8 @@ def two_operands(expr: Expr, bounds: tuple[tuple[int, int], tuple[int, int]], ro
     """A sum or difference of two int8 tensors, checked on all pairs of values."""
     inner, shift = _inner(expr)
     at = {(a, b): _value(inner, a, b) for a, b in ((0, 0), (1, 0), (0, 1))}
-    first, second, add = at[1, 0] - at[0, 0], at[0, 1] - at[0, 0], at[0, 0]
-    if rounding is Rounding.HALF_UP:
-        add -= 1 << shift >> 1
+    first, second = at[1, 0] - at[0, 0], at[0, 1] - at[0, 0]
+    (first, second), add, shift = _without(rounding, (first, second), at[0, 0], shift)
     lo, hi = max(expr.lo, -128), min(expr.hi, 127)
     if max(abs(first), abs(second)) > LARGEST_COEFFICIENT or shift > 31:
         return None
@@ -141,9 +169,7 @@ def product(expr: Expr, bounds: tuple[tuple[int, int], tuple[int, int]], roundin
     """A product of two int8 tensors, checked on all pairs of values."""
     inner, shift = _inner(expr)
     add = _value(inner, 0, 0)
-    scale = _value(inner, 1, 1) - add
-    if rounding is Rounding.HALF_UP:
-        add -= 1 << shift >> 1
+    (scale,), add, shift = _without(rounding, (_value(inner, 1, 1) - add,), add, shift)
     if not 1 <= scale <= LARGEST_SCALE or shift > LARGEST_SHIFT:
         return None
     found = Finish(shift, max(expr.lo, -128), min(expr.hi, 127), scale, add)
@@ -160,6 +186,16 @@ def _inner(expr: Expr) -> tuple[Expr, int]:
     if node.op is Op.SHR and node.args[1].op is Op.CONST:
         return node.args[0], node.args[1].value
     return node, 0
+
+
+def _without(rounding: Rounding, slopes: tuple[int, ...], add: int, shift: int) -> tuple[tuple[int, ...], int, int]:
+    """Slopes, constant and shift of what is rounded, from those of what is shifted; a guess that is tried afterwards."""
+    if rounding in (Rounding.HALF_UP, Rounding.HALF_AWAY):
+        return slopes, add - (1 << shift >> 1), shift
+    if rounding is Rounding.HALF_EVEN and shift:
+        # Doubled: (2x + 2**s - 1 + odd) >> (s + 1), and the slopes may see ``odd`` change.
+        return tuple((slope + 1) // 2 for slope in slopes), (add - (1 << shift - 1) + 2) // 2, shift - 1
+    return slopes, add, shift
 
 
 def _value(expr: Expr, x0: int, x1: int) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bitwright.errors import ExportError, printable
 from bitwright.fpga import epilogue
 from bitwright.fpga.config import ProcessorConfig
 from bitwright.fpga.epilogue import Finish
@@ -15,9 +16,11 @@ from bitwright.fpga.isa import Mode
 from bitwright.fpga.jobs import POINT, ConvJob, Graph, Place, VecJob, Window, whole
 from bitwright.fpga.layout import HOLE, Columns, Layout, padded
 from bitwright.fpga.moves import move, repacked
+from bitwright.fpga.packing import exact_order
 from bitwright.fpga.places import NotOnProcessor, Places, image_shape
 from bitwright.fpga.selection import dense_weights
-from bitwright.fpga.windows import phased, spread_weights
+from bitwright.fpga.windows import flattened, phased, spread_weights
+from bitwright.number.format import Rounding
 from bitwright.number.render import numpy_value
 from bitwright.program.forms import Axis, Contract, Map, Move, Reduce, Table
 from bitwright.program.program import Program, Step
@@ -95,12 +98,12 @@ class _Builder:
 
     def _contract(self, step: Step, form: Contract, follower: Step | None) -> None:
         program, config = self.program, self.config
-        finish = epilogue.contraction(
-            form.epilogue.expr,
-            {k: program.tensors[t].astype(np.int64) for k, t in form.epilogue.params.items()},
-            config.rounding,
-        )
+        params = {k: program.tensors[t].astype(np.int64) for k, t in form.epilogue.params.items()}
+        finish = epilogue.contraction(form.epilogue.expr, params, config.rounding)
         if finish is None:
+            other = epilogue.other_rounding(form.epilogue.expr, params, config.rounding)
+            if other is not None:
+                raise _refused(program, step, config, other)
             raise NotOnProcessor("its requantization is not one shift for all channels")
         if form.input_zero:
             raise NotOnProcessor("its input has a zero point")
@@ -119,7 +122,9 @@ class _Builder:
             source, kernel, window = self._dense(step, weight)
         else:
             source, kernel, window = self._window(step, form, weight)
-        alone = form.groups > 1 and self._is_depthwise(form, weight, step) and config.units.multiply
+        free = out_name not in self.places.found and out_name not in self.places.joined
+        spread = any(axis.spread > 1 for axis in form.axes)
+        alone = not spread and form.groups > 1 and self._is_depthwise(form, weight, step) and config.units.multiply
         if alone and follower is None and source.layout.columns is None:
             self.places.like(out_name, source.layout)
         job = ConvJob(
@@ -138,24 +143,42 @@ class _Builder:
             assert isinstance(follower.form, Reduce)
             pool, pool_finish = self._pooling(follower, follower.form)
             job = replace(job, pool=pool, pool_of=out_shape[1:], pool_finish=pool_finish)
-        elif any(axis.spread > 1 for axis in form.axes):
-            job = phased(job, (window.rows, window.columns), config)
-        elif alone:
-            self._depthwise(step, job)
+        elif alone and self._depthwise(job):
             return
-        self.places.jobs.append(job)
+        job, after = self._exact(step, job, out_name, free)
+        if spread:
+            job = phased(job, (window.rows, window.columns), config)
+        self.places.jobs += [job, *after]
+
+    def _exact(self, step: Step, job: ConvJob, out_name: str, free: bool) -> tuple[ConvJob, list[ConvJob]]:
+        """The job with its output channels in an order in which all products are exact, and what puts them in place."""
+        order = exact_order(job.weights, self.config)
+        if order is None:
+            return job, []
+        rows = np.asarray(order)
+        channels = (*order, *[HOLE] * (-len(order) % self.config.icp))
+        there = whole(out_name if free else f"{step.name}:out", replace(job.out.layout, channels=channels))
+        moved = replace(
+            job,
+            out=there,
+            weights=np.where((rows != HOLE)[:, None, None, None], job.weights[rows], 0).astype(np.int8),
+            bias=np.where(rows != HOLE, job.bias[rows], 0),
+        )
+        if free:
+            self.places.found[out_name] = there
+            return moved, []
+        return moved, [repacked(step, there, job.out)]
 
     def _is_depthwise(self, form: Contract, weight: NDArray[Any], step: Step) -> bool:
         shape = image_shape(self.program.buffers[step.inputs[0]])
         return shape is not None and form.groups == len(weight) == shape[0]
 
-    def _depthwise(self, step: Step, job: ConvJob) -> None:
-        """A window of the vector unit: each channel by itself, so the output lies as the input does."""
+    def _depthwise(self, job: ConvJob) -> bool:
+        """A window of the vector unit: each channel by itself, so the output lies as the input does; whether it fits."""
         place = job.source
         where = np.asarray(place.layout.channels)
         if place.layout.columns is not None or job.out.layout.channels != place.layout.channels:
-            self.places.jobs.append(job)
-            return
+            return False
         full = np.zeros((job.weights.shape[1], job.weights.shape[2], len(where)), np.int8)
         bias = np.zeros(len(where), np.int64)
         for at, channel in enumerate(where):
@@ -164,8 +187,7 @@ class _Builder:
                 bias[at] = job.bias[channel]
         taps = full.shape[0] * full.shape[1]
         if taps * place.layout.words > self.config.memory.vector_weight * 64:
-            self.places.jobs.append(job)
-            return
+            return False
         self.places.jobs.append(
             VecJob(
                 name=job.name,
@@ -181,22 +203,31 @@ class _Builder:
                 finish=job.finish,
             )
         )
+        return True
 
     def _dense(self, step: Step, weight: NDArray[Any]) -> tuple[Place, Int8, Window]:
-        """A dense layer: a window as large as the tensor that was flattened."""
+        """A dense layer: the tensor that was flattened as one pixel, or a window as large as it."""
         name = self.places.flat.get(step.inputs[0], step.inputs[0])
         place = self.places.source(name)
+        one = flattened(place)
+        if one is not None and one.layout.words <= self.config.memory.act // 2:
+            return one, spread_weights(one, weight[:, :, None, None]), POINT
         layout = place.layout
         channels = weight.shape[1] // (layout.height * layout.width)
         kernel = weight.reshape(len(weight), channels, layout.height, layout.width)
-        if max(layout.height, layout.width) > 128:
-            raise NotOnProcessor("the tensor that it flattens has more than 128 rows or columns")
+        self._row_table(layout.height)
         return place, spread_weights(place, kernel), Window(Axis(taps=layout.height), Axis(taps=layout.width))
+
+    def _row_table(self, rows: int) -> None:
+        most = min(self.config.memory.rows // 2, 255)
+        if rows > most:
+            raise NotOnProcessor(f"its window has {rows} rows, and the row table of this configuration {most} entries")
 
     def _window(self, step: Step, form: Contract, weight: NDArray[Any]) -> tuple[Place, Int8, Window]:
         if len(form.axes) > 2:
             raise NotOnProcessor(f"it has {len(form.axes)} spatial axes")
         window = _window(form.axes)
+        self._row_table(window.rows.taps)
         if len(form.axes) == 1:
             weight = weight[:, :, None]
         inputs = self.program.buffers[step.inputs[0]].shape[1]
@@ -376,6 +407,15 @@ class _Builder:
         place = self.places.source(self.places.flat.get(step.inputs[0], step.inputs[0]))
         by_code = np.roll(np.asarray(results, np.int64), -128)  # -128 .. 127 → 0 .. 127, -128 .. -1
         self._vector(step, (place,), Mode.MAX, POINT, Finish(0, -128, 127), table=by_code.astype(np.int8))
+
+
+def _refused(program: Program, step: Step, config: ProcessorConfig, rounding: Rounding) -> ExportError:
+    """Sums that are rounded otherwise would all be the host's: who compiles has taken the wrong one of two."""
+    return ExportError(
+        f'Program "{printable(program.name)}" rounds its sums {rounding.value} (layer "{printable(step.layer)}"), and the '
+        f"processor {printable(config.name)} rounds {config.rounding.value}. Quantize for a target that rounds "
+        f'{config.rounding.value}, or take a configuration with rounding = "{rounding.value}".'
+    )
 
 
 def _window(axes: tuple[Axis, ...]) -> Window:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from bitwright.errors import DoesNotFit, printable
 from bitwright.fpga.config import ProcessorConfig
 from bitwright.fpga.jobs import ConvJob, VecJob, Window
+from bitwright.fpga.packing import exact
 from bitwright.program.forms import Axis
 
 WORTHWHILE_CYCLES = 1024
@@ -44,6 +45,10 @@ class Rows:
     def count(self, groups: int) -> int:
         """Rows that ``groups`` groups of outputs read."""
         return (groups * self.pp - 1) * self.axis.stride + (self.axis.taps - 1) * self.axis.dilation + 1
+
+    def read(self, outputs: int) -> int:
+        """Rows that ``outputs`` rows of outputs read; what lanes beyond them compute is not stored."""
+        return (outputs - 1) * self.axis.stride + (self.axis.taps - 1) * self.axis.dilation + 1
 
     def slots(self, groups: int) -> int:
         """Rows in the fullest bank."""
@@ -167,6 +172,8 @@ def kernel(job: ConvJob, config: ProcessorConfig) -> Kernel:
     groups = -(-outputs // config.ocp)
     full = np.zeros((groups * config.ocp, kh, kw, size), np.int8)
     full[:outputs] = job.weights
+    if not exact(full.reshape(len(full), -1), config):
+        raise AssertionError(f"{job.name} has weights whose products two by two are not exact")
     return Kernel(full.reshape(groups, config.ocp, kh, kw, size // config.icp, config.icp))
 
 

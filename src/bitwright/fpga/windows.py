@@ -10,11 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.fpga.config import ProcessorConfig
-from bitwright.fpga.jobs import ConvJob, Place, Window, together
+from bitwright.fpga.jobs import ConvJob, Place, Window, together, whole
+from bitwright.fpga.layout import HOLE, Layout
 from bitwright.fpga.phases import transposed
 from bitwright.program.forms import Axis
 
 Int8 = NDArray[np.int8]
+
+MOST_WORDS = 4095
+"""Words of a pixel that an instruction can count."""
 
 
 def spread_weights(place: Place, weight: NDArray[Any]) -> Int8:
@@ -22,6 +26,18 @@ def spread_weights(place: Place, weight: NDArray[Any]) -> Int8:
     where = np.asarray(place.layout.channels)
     taken = np.where((where >= 0)[None, :, None, None], weight[:, np.maximum(where, 0)], 0)
     return np.ascontiguousarray(taken.transpose(0, 2, 3, 1).astype(np.int8))
+
+
+def flattened(place: Place) -> Place | None:
+    """A tensor as one pixel whose channels are the elements in the order of flattening, if it lies in one piece."""
+    layout = place.layout
+    words = layout.height * layout.width * layout.words
+    if place != whole(place.storage, layout) or words > MOST_WORDS:
+        return None
+    where = np.asarray(layout.channels)
+    pixels = np.arange(layout.height * layout.width)[:, None]
+    element = np.where(where == HOLE, HOLE, where * len(pixels) + pixels)
+    return whole(place.storage, Layout(1, 1, tuple(element.reshape(-1).tolist()), layout.icp))
 
 
 def phased(job: ConvJob, axes: tuple[Axis, Axis], config: ProcessorConfig) -> ConvJob:
