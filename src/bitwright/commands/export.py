@@ -53,6 +53,10 @@ def format_summaries() -> dict[str, str]:
 @options.patches
 @click.option("--flash", metavar="BYTES", help="c: refuse what needs more flash, such as 256k.")
 @click.option("--ram", metavar="BYTES", help="c: refuse what needs a larger arena.")
+@click.option(
+    "--config", metavar="C", help="rtl: the processor, a configuration or a file of yours (sim-tiny, dlp576)."
+)
+@click.option("--bus", metavar="BUS", help="rtl: axi4 or wishbone.")
 @click.option("--option", "settings", multiple=True, metavar="NAME=VALUE", help="Another option of the format.")
 @click.option("--verify", is_flag=True, help="Read the files back with another reader, compare, write a certificate.")
 @options.data(required=False)
@@ -70,6 +74,8 @@ def export(
     patches: str | None,
     flash: str | None,
     ram: str | None,
+    config: str | None,
+    bus: str | None,
     settings: tuple[str, ...],
     verify: bool,
     data: str | None,
@@ -90,7 +96,8 @@ def export(
         raise click.UsageError("--data and --samples are for --verify.")
     texts = dict(parse_setting(item) for item in settings)
     texts |= {name: "yes" for name, given in (("raw", raw), ("portable", portable)) if given}
-    named = {"core": core, "kernels": kernels, "patches": patches, "flash": flash, "ram": ram}
+    named = {"core": core, "kernels": kernels, "patches": patches, "flash": flash, "ram": ram,
+             "config": config, "bus": bus}  # fmt: skip
     texts |= {name: value for name, value in named.items() if value is not None}
     chosen = find_exporter(to).parse(texts)
     q = Quantized.load(quantized)

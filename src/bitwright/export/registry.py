@@ -26,6 +26,7 @@ BUILT_IN: Mapping[str, str] = {
     "onnx-qdq": "bitwright.export.onnx_qdq:EXPORTER",
     "openvino": "bitwright.export.openvino:EXPORTER",
     "parquet": "bitwright.export.tables:PARQUET",
+    "rtl": "bitwright.export.rtl.exporter:EXPORTER",
     "tensorrt": "bitwright.export.tensorrt:EXPORTER",
     "tflite": "bitwright.export.tflite_file:EXPORTER",
     "torch": "bitwright.export.torch_module:EXPORTER",
