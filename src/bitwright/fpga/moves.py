@@ -56,8 +56,11 @@ def _join(places: Places, step: Step) -> None:
     copies: list[VecJob] = []
     for at, name in enumerate(step.inputs):
         if places.joined.get(name, ("",))[0] != out:
-            source = places.source(places.flat.get(name, name))
-            copies.append(_copy(step, source, POINT, [places.part(name, out, at)]))
+            source, part = places.source(places.flat.get(name, name)), places.part(name, out, at)
+            if source.layout.channels == part.layout.channels:
+                copies.append(_copy(step, source, POINT, [part]))
+            else:
+                places.jobs.append(repacked(step, source, part))
     if copies:
         places.jobs.append(together(copies))
 

@@ -88,8 +88,12 @@ class Places:
         return self.plain(name)
 
     def part(self, name: str, parent: str, at: int) -> Place:
-        """Where a copy of ``name`` goes as part ``at`` of the concatenation ``parent``."""
-        return replace(self.plain(parent), layout=self.plain(name).layout, first_word=self.parts[parent][at])
+        """Where a copy of ``name`` goes as part ``at`` of the concatenation ``parent``, its channels as that has them."""
+        place, firsts = self.plain(parent), (*self.parts[parent], self.plain(parent).layout.words)
+        own = place.layout.channels[firsts[at] * self.config.icp : firsts[at + 1] * self.config.icp]
+        base = min(c for c in own if c != HOLE)
+        layout = replace(place.layout, channels=tuple(c - base if c != HOLE else HOLE for c in own))
+        return replace(place, layout=layout, first_word=firsts[at])
 
     def _joins(self) -> dict[str, tuple[str, int]]:
         """Buffers that can be written right into the concatenation that reads them."""
