@@ -21,6 +21,10 @@ WIDTH = 20
 @click.command(short_help="Say where accuracy is lost, why, and what would bring it back.")
 @click.argument("quantized", metavar="NAME.bw", type=click.Path(path_type=Path))
 @options.data()
+@click.option(
+    "--metric", metavar="M", help="What is shown of both networks, as for validate; by default that of the task."
+)
+@click.option("--decode", metavar="MODULE:FUNCTION", help="For map50: turns the outputs of one sample into boxes.")
 @options.samples
 @click.option(
     "--time",
@@ -42,6 +46,8 @@ def explain(
     quantized: Path,
     data: str,
     *,
+    metric: str | None,
+    decode: str | None,
     samples: int | None,
     seed: int | None,
     skip_bad: bool,
@@ -61,7 +67,10 @@ def explain(
 
     budget = 0.0 if seconds.strip().rstrip("smh") == "0" else parse_seconds(seconds)
     with screen.progress("Explaining", "", quiet=quiet) as progress:
-        found = run(quantized, data, samples=samples, seed=seed, seconds=budget, skip_bad=skip_bad, progress=progress)
+        found = run(
+            quantized, data, metric=metric, decode=decode, samples=samples, seed=seed, seconds=budget, skip_bad=skip_bad,
+            progress=progress,
+        )  # fmt: skip
     written = write_files(found, remedy) if remedy is not None else []
     if as_json:
         screen.emit_json(found.to_json())
@@ -96,8 +105,9 @@ def show(found: Explanation, most: int) -> None:
     facts = [] if totals.output_db is None else [f"outputs {decibel(totals.output_db)} dB"]
     if totals.agreement is not None:
         facts.append(f"{100 * totals.agreement:.1f} % same answers as the float network on {totals.judged} samples")
-    if totals.float_metric is not None and totals.quantized_metric is not None:
-        facts.append(f"{totals.metric} {100 * totals.float_metric:.1f} % → {100 * totals.quantized_metric:.1f} %")
+    if totals.quantized_metric is not None:
+        figures = [x for x in (totals.float_metric, totals.quantized_metric) if x is not None]
+        facts.append(f"{screen.safe(totals.metric)} {' → '.join(figure(x, totals.metric_unit) for x in figures)}")
     screen.say(screen.paragraph("; ".join(facts), first="  ", indent="  ", width=screen.out().width))
     screen.say()
     grave = [one for one in found.findings if one.severity != "minor"]
@@ -115,6 +125,13 @@ def show(found: Explanation, most: int) -> None:
     show_causes(found)
     show_layers(found, most)
     screen.notes(found.notes)
+
+
+def figure(value: float, unit: str) -> str:
+    """A figure of a metric."""
+    if unit in ("proportion", "share"):
+        return f"{100 * value:.1f} %"
+    return decibel(value) + " dB" if unit == "dB" else f"{value:.4g}"
 
 
 def show_tensors(quantized: Path, found: Explanation) -> None:

@@ -88,8 +88,9 @@ def report(
         budget = parse_seconds(time)
         with screen.progress("Explaining", "", quiet=quiet) as progress:
             found = run_explain(
-                quantized, data, samples=samples, seed=seed, seconds=budget, skip_bad=skip_bad, progress=progress
-            )
+                quantized, data, metric=metric, decode=decode, samples=samples, seed=seed, seconds=budget, skip_bad=skip_bad,
+                progress=progress,
+            )  # fmt: skip
     with screen.progress("Validating", quiet=quiet or data is None) as progress:
         made = run(
             quantized, data=data, metric=metric, decode=decode, samples=samples, seed=seed, skip_bad=skip_bad,

@@ -17,6 +17,7 @@ from bitwright.explain.diagnosis import diagnose
 from bitwright.explain.drift import Drift, drift_of
 from bitwright.explain.effects import Effects, Meter, batch_size
 from bitwright.explain.finding import Explanation, Finding, Totals
+from bitwright.explain.judged import judged
 from bitwright.explain.memory import observed
 from bitwright.explain.preparation import Doubt, doubt
 from bitwright.explain.split import Splitter
@@ -46,6 +47,8 @@ def explain(
     quantized: Quantized | str | os.PathLike[str],
     data: Any,
     *,
+    metric: Any = None,
+    decode: Any = None,
     samples: int | None = None,
     seed: int | None = None,
     seconds: float = SECONDS,
@@ -60,6 +63,8 @@ def explain(
     Args:
         quantized: A quantized network or its ``.bw`` file.
         data: Samples that calibration has not seen; labels are used where there are some.
+        metric: What is shown of both networks, as for ``validate``; by default that of the task.
+        decode: How a detector's outputs become boxes, for ``map50``.
         samples: Use so many, no more than :data:`MOST_SAMPLES`.
         seed: Draw them at random instead of evenly, and of the repairs that are tried.
         seconds: Time for trying remedies; 0 tries none.
@@ -67,7 +72,8 @@ def explain(
         progress: Called with (done, of all or None, what is going on).
 
     Raises:
-        NoData: with fewer than three samples.
+        NoData: with fewer than three samples, or without labels that the metric needs.
+        InputMismatch: if there is no such metric.
         CalibrationError: if the file carries no calibration.
         ModelError: if the float network is neither in the file nor where it was.
         DataError: if samples cannot be used.
@@ -94,7 +100,7 @@ def explain(
     found = _doubt(subject, arrays, known)
     meter, effects = _effects(subject, drift, arrays, progress)
     witness = Witness(meter.splitter, effects, drift)
-    totals = _totals(subject, effects, arrays, known)
+    totals = judged(_totals(subject, effects, arrays, known), q, arrays, labels, metric, decode)
     findings = diagnose(subject, witness, effects, drift, found, agreement=totals.agreement)
     bench = split(
         subject.network, parts, subject.target, seed=seed or 0, labels=known, offset=q.contract.offset,

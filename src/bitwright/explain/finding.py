@@ -286,8 +286,9 @@ class Totals:
         modeled_db: The same where all measured errors are put into the float network at once: how far the split into
             layers and causes adds up.
         agreement: Share of equal decisions, in 0..1; None where outputs have no classes.
-        metric: ``top1`` where labels are known, else empty.
-        float_metric: Of the float network.
+        metric: What was asked for, or that of the task where labels are known, else empty.
+        metric_unit: How its figures are printed, a ``Unit`` of ``bitwright.metrics.metric``.
+        float_metric: Of the float network; None where the metric compares with it.
         quantized_metric: Of the integers.
         integer_mac_share: In 0..1.
         judged: Decisions were compared on so many samples.
@@ -298,6 +299,7 @@ class Totals:
     modeled_db: float | None = None
     agreement: float | None = None
     metric: str = ""
+    metric_unit: str = "proportion"
     float_metric: float | None = None
     quantized_metric: float | None = None
     integer_mac_share: float = 1.0
@@ -305,7 +307,8 @@ class Totals:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
-        return {name: number(value) for name, value in vars(self).items()} | {"metric": self.metric or None}
+        texts = {"metric": self.metric or None, "metric_unit": self.metric_unit if self.metric else None}
+        return {name: number(value) for name, value in vars(self).items() if name not in texts} | texts
 
 
 @dataclass(frozen=True, kw_only=True)

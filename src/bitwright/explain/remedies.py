@@ -61,6 +61,8 @@ CENTER = mend("center", "use the sign bit of activations that are never negative
 UNFOLD = mend("unfold-scale", "take the scales of batch normalizations out of the weights again")
 SPLIT = mend("split-channels", "split the channels with outlying weights in two")
 APART = mend("split-concat", "let each input of a concatenation keep its own step")
+AVERAGE = mend("requantize-average", "average in a depthwise layer with a step of its own")
+COPY = mend("requantize-join", "let what other layers read keep its own step beside a sum or concatenation")
 MINMAX = Idea(kind="scheme", value="minmax", text="take ranges whole, so that nothing is cut off")
 MSE = Idea(kind="scheme", value="mse", text="choose ranges by the squared error")
 CALIBRATE = Idea(kind="calibrate", text="calibrate with more samples, and with samples like these")
@@ -72,9 +74,9 @@ REPAIRS: Mapping[Cause, Sequence[Idea]] = {
     Cause.BIAS_RESOLUTION: (DEAD, CORRECT, LEARN),
     Cause.ACTIVATION_CLIPPING: (MINMAX, SCHEMES, LEARN),
     Cause.ACTIVATION_ROUNDING: (MSE, CENTER, SCHEMES, EQUALIZE, LEARN),
-    Cause.SHARED_FORMAT: (APART, EQUALIZE, LEARN),
+    Cause.SHARED_FORMAT: (APART, COPY, AVERAGE, EQUALIZE, LEARN),
     Cause.SHIFT_LIMITS: (LEARN, EQUALIZE),
-    Cause.POOLING_RULE: (CORRECT, LEARN),
+    Cause.POOLING_RULE: (AVERAGE, CORRECT, LEARN),
     Cause.TABLE_RULE: (LEARN, CORRECT),
     Cause.ARITHMETIC: (CORRECT,),
     Cause.CALIBRATION_DATA: (CALIBRATE,),

@@ -153,9 +153,9 @@ def each_layer(
     return solution, done
 
 
-def aimed(problem: Problem) -> Reals:
-    """Wanted outputs of the rows to learn from; beyond the activation's bounds, what is made is as good."""
-    made = problem.inputs @ problem.weights.swapaxes(1, 2)
+def aimed(problem: Problem, weights: Reals | None = None) -> Reals:
+    """Wanted outputs of the rows to learn from; beyond the activation's bounds, what ``weights`` make is as good."""
+    made = problem.inputs @ (problem.weights if weights is None else weights).swapaxes(1, 2)
     wanted = problem.wanted[:, : problem.train].astype(np.float64)
     lo, hi = problem.bounds
     same = ((wanted <= lo) & (made <= lo)) | ((wanted >= hi) & (made >= hi))

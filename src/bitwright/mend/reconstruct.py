@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from bitwright.calibrate.spec import LayerSpec
 from bitwright.mend.bench import Bench
-from bitwright.mend.layerwise import Changed, Problem, aimed, each_layer, mean_error, real, stored_bias
+from bitwright.mend.layerwise import Changed, Problem, aimed, each_layer, real, stored_bias
 from bitwright.mend.repair import Clock
-from bitwright.mend.rounding import compensated, damped, descended, refit
+from bitwright.mend.rounding import Compensation, best_steps, compensated, damped, descended, refit
 from bitwright.mend.solution import Solution
 from bitwright.number.format import Format
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from bitwright.targets.target import Target
 
 Reals = NDArray[np.float64]
+
+FEW = 6
+"""Bits of weights up to which clipping some of them pays."""
 
 LARGEST = 2400
 """Weights of one output beyond which the inverse takes too long; such layers get a bias only."""
@@ -41,6 +44,10 @@ class Reconstruct:
         exponents: Steps around the chosen one that are tried, as logarithms to base 2.
         factors: The same for steps that need not be powers of two.
         sweeps: How often each weight is looked at once more, after all have been rounded.
+        few_exponents: ``exponents`` for weights of 6 bits and fewer.
+        few_factors: ``factors`` for them; the step of each output is fitted to its integers as well.
+        few_sweeps: ``sweeps`` for them.
+        turns: How often they are fitted again to what is left to do behind the activation.
         seed: Of the choice of places.
     """
 
@@ -52,6 +59,10 @@ class Reconstruct:
     exponents: tuple[int, ...] = (0, -1)
     factors: tuple[float, ...] = (0.8,)
     sweeps: int = 2
+    few_exponents: tuple[int, ...] = (0, -1, 1)
+    few_factors: tuple[float, ...] = (1.15, 0.87, 0.75, 0.65, 0.55)
+    few_sweeps: int = 4
+    turns: int = 2
     seed: int = 0
 
     def apply(self, solution: Solution, bench: Bench, clock: Clock) -> tuple[Solution, str]:
@@ -72,38 +83,37 @@ class Reconstruct:
         """The best way for one layer, if it beats what is there."""
         start = solution.formats.weights[spec.name]
         own = spec.name in solution.formats.biases
-        first = best_error = problem.error(real(problem.stored, start, problem.weights[:, :, 0]))
+        first = problem.error(real(problem.stored, start, problem.weights[:, :, 0]))
+        work = _Work.of(problem, self.damping)
         best: _Way | None = None
         goal = aimed(problem)
-        x = problem.inputs
-        hessian = x.swapaxes(1, 2) @ x / x.shape[1]
-        # Compensation itself needs little damping, whatever the fit has.
-        metric = damped(hessian, self.damping[0])
-        missing = (goal - x @ problem.weights.swapaxes(1, 2)).swapaxes(1, 2) @ x / x.shape[1]
-        ideals = [problem.weights, *(refit(problem.weights, damped(hessian, d), missing) for d in self.damping)]
+        ideals = [problem.weights, *work.fitted(goal)]
         for formats in self._steps(solution, target, spec):
             ways = []
             for format in formats:
-                size = _per_output(format, problem)
                 for ideal in ideals:
-                    bias = stored_bias(solution, target, spec, format, ideal[:, :, 0]) if own else ideal[:, :, 0]
-                    q = compensated(ideal, metric, size, format.lo, format.hi, first=bias)
-                    if not own:
-                        bias = mean_error(problem, goal, q * size[:, :, None])
-                    ways.append(_Way.of(problem, format, size, q, bias, ideal))
+                    bias = stored_bias(solution, target, spec, format, ideal[:, :, 0]) if own else None
+                    ways.append(work.rounded(goal, format, _per_output(format, problem), ideal, bias))
             # A bias without a format of its own binds no output to another.
             for way in ways if own else [_joined(start, ways)]:
-                if way.error < best_error * (1 - 1e-3):
-                    best_error, best = way.error, way
-        if best is not None and self.sweeps:
-            first_bias = best.bias if own else None
-            lo, hi = best.format.lo, best.format.hi
-            q = descended(best.q, best.ideal, metric, best.size, lo, hi, first=first_bias, sweeps=self.sweeps)
-            bias = best.bias if own else mean_error(problem, goal, q * best.size[:, :, None])
-            further = _Way.of(problem, best.format, best.size, q, bias, best.ideal)
-            further = further if own else _joined(best.format, [best, further])
-            best = further if further.error < best.error else best
-        if best is None:
+                if best is None or way.error < best.error:
+                    best = way
+        assert best is not None  # the step that is there is always tried
+        few = start.bits <= FEW
+        best = work.polished(goal, best, sweeps=self.few_sweeps if few else self.sweeps, own=own, scaled=few)
+        for _ in range(self.turns if few else 0):
+            # Many outputs are on the other side of an activation's bound than with float weights: aim anew.
+            goal = aimed(problem, best.weights)
+            found = []
+            for ideal in work.fitted(goal):
+                bias = stored_bias(solution, target, spec, best.format, ideal[:, :, 0]) if own else None
+                found.append(work.rounded(goal, best.format, best.size, ideal, bias))
+            again = min(found, key=lambda way: way.error) if own else _joined(best.format, found)
+            again = work.polished(goal, again, sweeps=self.few_sweeps, own=own, scaled=True)
+            if not again.error < best.error:
+                break
+            best = again
+        if not best.error < first * (1 - 1e-3):
             return None
         format, q, bias = best.format, best.q, best.bias
         result = solution.with_layer(spec.name, bias=bias.reshape(-1)) if spec.op != "MatMul" else solution
@@ -117,11 +127,12 @@ class Reconstruct:
     def _steps(self, solution: Solution, target: Target, spec: LayerSpec) -> list[list[Format]]:
         """Formats to try: alternatives, each a list of those among which every output may choose for itself."""
         start = solution.formats.weights[spec.name]
+        few = start.bits <= FEW
         if start.exponent is None:
-            moved = [replace(start, scale=start.scale * factor) for factor in (1.0, *self.factors)]
-            found = [f for f in moved if f is moved[0] or _allowed(solution, target, spec, f)]
-            return [found] if start.axis is not None else [[format] for format in found]
-        tried = [replace(start, scale=start.scale * 2.0**move) for move in self.exponents]
+            moves = (1.0, *(self.few_factors if few else self.factors))
+        else:
+            moves = tuple(2.0**move for move in (self.few_exponents if few else self.exponents))
+        tried = [replace(start, scale=start.scale * move) for move in moves]
         found = [f for f in tried if f == start or _allowed(solution, target, spec, f)]
         return [found] if start.axis is not None else [[format] for format in found]
 
@@ -152,8 +163,94 @@ class _Way:
         return cls(format=format, size=size, q=q, bias=bias, ideal=ideal, errors=errors)
 
     @property
+    def weights(self) -> Reals:
+        """Real, with the bias in front, ``[groups, out, 1 + k]``."""
+        return np.concatenate([self.bias[:, :, None], self.q * self.size[:, :, None]], axis=2)
+
+    @property
     def error(self) -> float:
         return float(self.errors.mean())
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Work:
+    """What all ways of a layer have in common.
+
+    Attributes:
+        problem: The layer.
+        inputs: Rows to learn from, ``[groups, rows, 1 + k]``.
+        average: Of the inputs, ``[groups, k, 1]``.
+        hessian: Their second moments, ``[groups, 1 + k, 1 + k]``.
+        metric: The same with a little damping, for compensation, which needs no more whatever the fit has.
+        plan: Of compensation.
+        damping: See :class:`Reconstruct`.
+    """
+
+    problem: Problem
+    inputs: Reals
+    average: Reals
+    hessian: Reals
+    metric: Reals
+    plan: Compensation
+    damping: tuple[float, ...]
+
+    @classmethod
+    def of(cls, problem: Problem, damping: tuple[float, ...]) -> _Work:
+        x = problem.inputs
+        hessian = x.swapaxes(1, 2) @ x / x.shape[1]
+        metric = damped(hessian, damping[0])
+        return cls(
+            problem=problem,
+            inputs=x,
+            average=x[:, :, 1:].mean(axis=1)[:, :, None],
+            hessian=hessian,
+            metric=metric,
+            plan=Compensation.of(metric, given=True),
+            damping=damping,
+        )
+
+    def fitted(self, goal: Reals) -> list[Reals]:
+        """Real weights for ``goal`` ``[groups, rows, out]``, one for each damping."""
+        x, weights = self.inputs, self.problem.weights
+        missing = (goal - x @ weights.swapaxes(1, 2)).swapaxes(1, 2) @ x / x.shape[1]
+        return [refit(weights, damped(self.hessian, share), missing) for share in self.damping]
+
+    def rounded(self, goal: Reals, format: Format, size: Reals, ideal: Reals, bias: Reals | None) -> _Way:
+        """``ideal`` rounded; without a ``bias`` that is stored so, the best one."""
+        first = ideal[:, :, 0] if bias is None else bias
+        q = compensated(ideal, self.plan, size, format.lo, format.hi, first=first)
+        return self.way(goal, format, size, q, ideal, bias)
+
+    def way(
+        self, goal: Reals, format: Format, size: Reals, q: NDArray[np.int64], ideal: Reals, bias: Reals | None
+    ) -> _Way:
+        if bias is None:
+            bias = goal.mean(axis=1) - ((q * size[:, :, None]) @ self.average)[:, :, 0]
+        return _Way.of(self.problem, format, size, q, bias, ideal)
+
+    def polished(self, goal: Reals, way: _Way, *, sweeps: int, own: bool, scaled: bool) -> _Way:
+        """``way`` or a better one: each weight is looked at once more, and steps that are ``scaled`` in turns with them."""
+        bias = way.bias if own else None
+        if not scaled:
+            q = self._descended(way, bias, sweeps)
+            further = self.way(goal, way.format, way.size, q, way.ideal, bias)
+            further = further if own else _joined(way.format, [way, further])
+            return further if further.error < way.error else way
+        for _ in range(sweeps):
+            q, size, format = self._descended(way, bias, 1), way.size, way.format
+            if not own and format.exponent is None and format.axis is not None:
+                size = best_steps(q, way.ideal, self.metric, size)
+                format = replace(format, scale=size.reshape(-1))
+            further = self.way(goal, format, size, q, way.ideal, bias)
+            further = further if own else _joined(format, [way, further])
+            if not further.error < way.error:
+                break
+            way = further
+        return way
+
+    def _descended(self, way: _Way, bias: Reals | None, sweeps: int) -> NDArray[np.int64]:
+        lo, hi = way.format.lo, way.format.hi
+        return descended(way.q, way.ideal, self.metric, way.size, lo, hi, first=bias, sweeps=sweeps)
 
 
 def _joined(start: Format, ways: list[_Way]) -> _Way:

@@ -54,12 +54,13 @@ KINDS: tuple[type[Repair], ...] = (
 REPAIRS: Mapping[str, type[Repair]] = MappingProxyType({kind.name: kind for kind in KINDS})
 
 AUTO = (
-    "schemes,correct-bias,equalize,requantize-average,center,learn-ranges{rounds=1, most=40},reconstruct,correct-bias,"
-    "learn-ranges{rounds=1, most=60}"
+    "schemes,requantize-average,correct-bias,equalize,requantize-average,center,learn-ranges{rounds=1, most=40},"
+    "reconstruct,correct-bias,learn-ranges{rounds=1, most=60}"
 )
 """Biases first, so that equalization is compared with its equal; channels before ranges, and ranges before rounding,
-because rounding is for one range; what time is left goes to ranges, the slowest repair for what it gains.  Repairs that
-add layers or channels are left to whoever asks for them."""
+because rounding is for one range; what time is left goes to ranges, the slowest repair for what it gains.  Averages are
+looked at twice: in a network that channels have ruined, their own noise shows only when these are equal.  Repairs that
+add layers or channels, but for these averages, are left to whoever asks for them."""
 
 
 def read_repairs(text: str | Sequence[Repair], *, seed: int = 0) -> tuple[Repair, ...]:

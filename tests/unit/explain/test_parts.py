@@ -232,3 +232,51 @@ def test_the_command_shows_and_writes(tmp_path: Path, capsys: pytest.CaptureFixt
     done = Line(capsys)("explain", str(file), "--data", data, "--samples", "24", "--time", "0", "--json", "--quiet")
     assert done.json["findings"][0]["cause"] == "preprocessing"
     assert done.json["findings"][0]["remedy"] is None
+
+
+# ------------------------------------------------------------------------------------------------- metrics
+
+
+@pytest.mark.parametrize("metric", [None, "top1", "top5", "agreement", "sqnr"])
+def test_figures_are_those_of_validation(q: Quantized, metric: str | None) -> None:
+    x, y = images("val")
+    found = explain(q, (x[:24], y[:24]), metric=metric, seconds=0).totals
+    validation = bitwright.validate(q, (x[:24], y[:24]), metric)
+    assert found.metric == validation.metric
+    assert found.quantized_metric == pytest.approx(validation.quantized, rel=1e-6)
+    if metric not in ("agreement", "sqnr"):
+        assert found.float_metric == pytest.approx(validation.float)
+
+
+def boxes(outputs: list[np.ndarray]) -> np.ndarray:
+    """The class of the highest output in a box over the whole image."""
+    return np.array([[0.0, 0.0, 1.0, 1.0, 0.9, float(np.argmax(outputs[0]))]])
+
+
+def test_detectors(q: Quantized, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from dataclasses import replace
+
+    detector = Quantized(replace(q.artefact, contract=replace(q.contract, task="detection").to_dict()))
+    x, y = images("val")
+    x, y = x[:24], np.array([[[float(k), 0.5, 0.5, 1.0, 1.0]] for k in y[:24]])
+    found = explain(detector, (x, y), decode=boxes, seconds=0).totals
+    validation = bitwright.validate(detector, (x, y), "map50", decode=boxes)
+    assert (found.metric, found.metric_unit) == ("map50", "share")
+    assert found.float_metric == pytest.approx(validation.float)
+    assert found.quantized_metric == pytest.approx(validation.quantized)
+    assert found.agreement is None
+    # Who cannot say how boxes are held gets all the rest.
+    assert explain(detector, (x, y), seconds=0).totals.metric == ""
+    with pytest.raises(NoData, match="labels"):
+        explain(detector, x, metric="map50", decode=boxes, seconds=0)
+
+
+def test_the_command_takes_a_metric(q: Quantized, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, data = q.save(tmp_path / "x.bw"), str(DIGITS / "digits-val.npz")
+    words = ("explain", str(file), "--data", data, "--samples", "24", "--time", "0", "--quiet")
+    done = Line(capsys)(*words, "--metric", "sqnr")
+    assert done.code == 0, done.err
+    assert "sqnr" in done.out
+    done = Line(capsys)(*words, "--metric", "top9")
+    assert done.code != 0
+    assert "top5" in done.err
