@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from math import prod
 from typing import ClassVar
 
 import numpy as np
@@ -24,6 +25,9 @@ from bitwright.program.program import Program, Step
 
 Reals = NDArray[np.float64]
 
+MOST_VALUES = 1.2e8
+"""Values of a block that are held at once: of large maps, fewer samples are looked at."""
+FEWEST = 16
 CHECKED = 0.25
 """Share of the samples that choose, and are not learned from."""
 FEWEST_ROWS = 2048
@@ -95,7 +99,10 @@ class ReconstructBlocks:
 
         def refine(current: Solution, block: Block, values: Values) -> Solution:
             nonlocal moved
-            here = _Here.of(current, bench, block, {name: v[:count] for name, v in values.items()}, samples)
+            each = sum(prod(current.spec.shapes[t]) for layer in block.layers for t in layer.outputs)
+            few = min(count, max(FEWEST, int(MOST_VALUES / each)))
+            taken = ({name: x[:few] for name, x in part.items()} for part in (values, samples))
+            here = _Here.of(current, bench, block, *taken)
             for _ in range(self.rounds if here is not None else 0):
                 assert here is not None  # no rounds otherwise
                 here, changed = _mended(self, here, bench, rng, clock)
