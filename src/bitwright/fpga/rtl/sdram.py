@@ -167,7 +167,7 @@ class Sdram(Elaboratable):
             with m.Elif(calm):
                 m.d.comb += pins.command.eq(PRECHARGE)
                 m.d.sync += [opened.eq(opened & ~(1 << bank)), wait.eq(times.precharge - 1)]
-        with m.If(step):
+        with m.If(step & ~last):  # after the last one the next burst is at hand
             m.d.sync += [column.eq(column + 1), left.eq(left - 1)]
         m.d.comb += last.eq(step & (left == 1))
         m.d.sync += port.write_answer.eq(last & write)
