@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bitwright.mend.rounding import compensated, damped, descended, refit
+from bitwright.mend.rounding import Compensation, best_steps, compensated, damped, descended, refit
 
 
 def correlated(groups: int, size: int, rows: int = 4000) -> np.ndarray:
@@ -96,3 +96,45 @@ def test_descent_finds_better_integers(groups: int, size: int, free: bool) -> No
         assert error(q) <= least * error(start) * (1 + 1e-6)
         again = descended(q, w, hessian, step, -8, 7, first=None if free else stored, sweeps=20)
         assert error(again) <= error(q) * (1 + 1e-6)
+
+
+def test_a_plan_serves_many_weights() -> None:
+    x = np.concatenate([np.ones((2, 4000, 1)), correlated(2, 12)], axis=2)
+    hessian = damped(moments(x), 0.01)
+    plan = Compensation.of(hessian, given=True)
+    r = np.random.default_rng(7)
+    for spread in (1.0, 3.0):
+        w, step = r.normal(size=(2, 5, 13)) * spread, np.full((2, 5), 0.5)
+        first = w[:, :, 0]
+        own = compensated(w, hessian, step, -8, 7, first=first)
+        assert np.array_equal(compensated(w, plan, step, -8, 7, first=first), own)
+
+
+def test_steps_are_fitted_to_integers() -> None:
+    x = np.concatenate([np.ones((3, 4000, 1)), correlated(3, 12)], axis=2)
+    hessian = damped(moments(x), 1e-6)
+    r = np.random.default_rng(8)
+    q = r.integers(-8, 8, (3, 4, 12))
+    q[0, 1] = 0
+    true = r.uniform(0.1, 2.0, (3, 4))
+    w = np.concatenate([r.normal(size=(3, 4, 1)), q * true[:, :, None]], axis=2)
+    start = np.full((3, 4), 0.7)
+    found = best_steps(q, w, hessian, start)
+    assert found[0, 1] == 0.7  # nothing but zeros has no step
+    true[0, 1] = 0.7
+    assert np.allclose(found, true)
+    # A step of the wrong sign is none.
+    w[:, :, 1:] *= -1
+    assert np.array_equal(best_steps(q, w, hessian, start), start)
+    # Weights that are no multiples: no other step is better.
+    w = r.normal(size=(3, 4, 13))
+    found = best_steps(q, w, hessian, start)
+    kept = found != start
+
+    def error(step: np.ndarray) -> np.ndarray:
+        off = w[:, :, 1:] - q * step[:, :, None]
+        off = x[:, :, 1:] @ off.swapaxes(1, 2)
+        return np.var(off, axis=1)
+
+    assert kept.any()
+    assert (error(found)[kept] <= np.minimum(error(found * 0.97), error(found * 1.03))[kept]).all()
