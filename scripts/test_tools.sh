@@ -16,6 +16,9 @@ need qemu-system-riscv32 qemu-system-misc
 # ... and for computers with Arm processors.
 need aarch64-linux-gnu-gcc "gcc-aarch64-linux-gnu libc6-dev-arm64-cross"
 need qemu-aarch64 qemu-user
+# Exported Verilog runs in a simulator that is not ours.
+need iverilog iverilog
+need make make
 # The app and reports are looked at in a real browser; the fonts have the signs of foreign names.
 need chromium "chromium fonts-dejavu-core fonts-noto-color-emoji"
 [ -n "$missing" ] || exit 0

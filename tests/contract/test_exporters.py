@@ -45,11 +45,13 @@ NCNN_HAS_NOT = {"attention", "audio", "transposed_grouped"}
 # Layers that ncnn's models have not: five axes, channels from places, axes turned around.
 NCNN_CANNOT = {"shuffle", "space_depth"}
 # Compiled (and started in interpreters of their own) here; the tests of these back ends run them all.
-COMPILED = {"c": {"residual", "fire", "mlp"}, "torch": {"residual"}}
+COMPILED = {"c": {"residual", "fire", "mlp"}, "rtl": {"residual"}, "torch": {"residual"}}
+# A processor that is simulated quickly.
+OPTIONS: dict[str, dict[str, object]] = {"rtl": {"config": "sim-tiny"}}
 
 
 def written(name: str, network: str, target: str, folder: Path, **options: object) -> ExportReport:
-    return find_exporter(name).export(quantized(network, target), folder / "out", **options)
+    return find_exporter(name).export(quantized(network, target), folder / "out", **OPTIONS.get(name, {}), **options)
 
 
 @pytest.mark.parametrize("network", ZOO)
@@ -61,16 +63,16 @@ def test_every_exporter_on_every_network(name: str, network: str, tmp_path: Path
         with pytest.raises(ExportError, match="groups"):
             export(q, name, tmp_path / "out")
         return
-    if any(isinstance(step.form, Island) for step in q.program.steps) and name == "c":
+    if any(isinstance(step.form, Island) for step in q.program.steps) and name in {"c", "rtl"}:
         with pytest.raises(UnsupportedOp):
-            export(q, name, tmp_path / "out")
+            export(q, name, tmp_path / "out", options=OPTIONS.get(name))
         return
     if any(isinstance(step.form, Island) for step in q.program.steps) and name in {"tflite", "torch"}:
         with pytest.raises(ExportError, match="stays in float"):
             export(q, name, tmp_path / "out")
         return
     if network not in COMPILED.get(name, {network}):
-        assert export(q, name, tmp_path / "out").report.promise == "bit-exact"
+        assert export(q, name, tmp_path / "out", options=OPTIONS.get(name)).report.promise == "bit-exact"
         return
     if name == "ncnn" and network in NCNN_HAS_NOT:
         with pytest.raises(ExportError, match="computes all of"):
@@ -80,7 +82,7 @@ def test_every_exporter_on_every_network(name: str, network: str, tmp_path: Path
         with pytest.raises(ExportError, match="has no form in ncnn"):
             export(q, name, tmp_path / "out")
         return
-    done = export(q, name, tmp_path / "out", verify=True, samples=2)
+    done = export(q, name, tmp_path / "out", verify=True, samples=2, options=OPTIONS.get(name))
     report, reading = done.report, done.reading
     assert reading is not None
     assert done.certificate is not None

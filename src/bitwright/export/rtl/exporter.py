@@ -152,7 +152,7 @@ def read_rtl(q: Quantized, report: ExportReport, codes: Codes | None) -> Reading
     """
     assert codes is not None  # this format runs
     written: Written = report.handle
-    config, folder, driver = written.image.config, written.folder, written.driver
+    config, folder, driver = written.image.config, written.folder.resolve(), written.driver
     bus = check_bus(str(report.facts["bus"]))
     kind = simulated.kind_for(written.cycles * codes.samples)
     library = simulated.simulator(folder / "rtl" / "processor.v", bus, kind)

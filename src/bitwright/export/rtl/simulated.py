@@ -24,8 +24,8 @@ from bitwright.program.program import Program
 Values = NDArray[np.integer[Any]]
 HARNESS = Path(__file__).parent / "simulation" / "machine.cpp"
 C_FLAGS = ("-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O2", "-fno-strict-aliasing", "-shared", "-fPIC")
-QUICK_CYCLES = 100_000
-"""Up to so many cycles a simulator that is built in seconds is done sooner than a fast one."""
+QUICK_CYCLES = 10_000
+"""Up to so many cycles of all samples a simulator that is built without optimizing is done sooner than a fast one."""
 Kind = Literal["cxxrtl-quick", "cxxrtl", "verilator"]
 
 
