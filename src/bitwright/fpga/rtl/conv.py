@@ -7,20 +7,13 @@ from typing import Any
 from amaranth.hdl import Array, Cat, Const, Elaboratable, Module, Mux, Signal, signed
 
 from bitwright.fpga.config import ProcessorConfig
-from bitwright.fpga.isa import Unit
-from bitwright.fpga.rtl.multiply import products
-from bitwright.fpga.rtl.ports import BankWrite, Head, delayed, fields, instruction_bits
+from bitwright.fpga.rtl.multiply import products, registers_inside
+from bitwright.fpga.rtl.ports import BankWrite, Head, delayed, held
 from bitwright.fpga.rtl.requantizer import clamped, rounded
+from bitwright.fpga.stages import conv_stages
 
-# Clock edges from a step's counters to each stage of the pipeline.
 ADDRESS = 2
-"""Addresses are at the buffers."""
-DATA = 4
-"""Activations are at their rows and weights beside them."""
-SUM = 7
-"""The sum of a word's products."""
-RESULT = 11
-"""The byte."""
+"""Clock edges from a step's counters until addresses are at the buffers."""
 
 
 class Conv(Elaboratable):
@@ -37,6 +30,7 @@ class Conv(Elaboratable):
         bias_address: Group of biases.
         bias_data: The group, one cycle later.
         to_out: Results go to ``out``.
+        writing: There are results.
         write: Results.
     """
 
@@ -50,16 +44,16 @@ class Conv(Elaboratable):
         self.weight_data = Signal(8 * config.icp * config.ocp)
         self.bias_address = Signal(16)
         self.bias_data = Signal(32 * config.ocp)
-        self.to_out = Signal()
+        self.to_out = Signal(name="conv_to_out")
+        self.writing = Signal(name="conv_writing")
         self.write = BankWrite("conv_write", config.pp, config.granules_per_word, 8 * config.icp)
 
     def elaborate(self, platform: Any) -> Module:
         """Counters, then the pipeline."""
         m = Module()
         config = self.config
-        now = Signal(instruction_bits(Unit.CONV))
-        i = fields(Unit.CONV, now)
-        step = self._counters(m, now, i)
+        i, coming = held(m, self.head, config)
+        step = self._counters(m, i, coming)
         m.d.comb += self.to_out.eq(i["to_out"])
         # Row table and the rest of the address.
         address = Signal(16)
@@ -68,102 +62,98 @@ class Conv(Elaboratable):
         for b in range(config.pp):
             offset = self.row_data.word_select(b, 16)
             m.d.sync += self.act_address[b].eq(address + offset)
-            banks.append(self.row_data[16 * config.pp + 8 * b : 16 * config.pp + 8 * b + 8])
+            first = 16 * config.pp + 8 * b
+            banks.append(self.row_data[first : first + (config.pp - 1).bit_length()])
         m.d.comb += self.weight_address.eq(delayed(m, step["weight"], ADDRESS, "weight_at"))
-        chosen = [delayed(m, bank, 2, f"lane{p}") for p, bank in enumerate(banks)]
         rows = []
+        inside = registers_inside(config.multiplier)
         for p in range(config.pp):
             row = Signal(8 * config.icp, name=f"row{p}")
-            m.d.sync += row.eq(Array(self.act_data)[chosen[p][: max((config.pp - 1).bit_length(), 1)]])
+            found = Array(self.act_data)[delayed(m, banks[p], 2, f"lane{p}")] if config.pp > 1 else self.act_data[0]
+            m.d["comb" if inside else "sync"] += row.eq(found)
             rows.append(row)
         weights = Signal(8 * config.icp * config.ocp)
-        m.d.sync += weights.eq(self.weight_data)
+        m.d["comb" if inside else "sync"] += weights.eq(self.weight_data)
         sums = self._sums(m, rows, weights)
-        self._results(m, i, step, sums)
+        self._results(m, i, coming, step, sums)
         return m
 
-    def _counters(self, m: Module, now: Any, i: dict[str, Any]) -> dict[str, Any]:
+    def _counters(self, m: Module, i: dict[str, Any], coming: dict[str, Any]) -> dict[str, Any]:
         """The loops; what a step needs."""
-        config, head = self.config, self.head
+        head = self.head
         active, empty = Signal(), Signal()
-        oc, g, x, r, k, c = (Signal(12, name=f"conv_{n}") for n in ("oc", "g", "x", "r", "k", "c"))
-        at_oc, at_g, at_x, tap, tap_k = (Signal(16, name=f"conv_at_{n}") for n in ("oc", "g", "x", "tap", "tap_k"))
-        out_g, out_x, granule = Signal(16), Signal(16), Signal(16)
-        weight, weight_oc = Signal(16), Signal(16)
-        last_c, last_k, last_r = c == i["ics"] - 1, k == i["kw"] - 1, r == i["kh"] - 1
-        last_x, last_g, last_oc = x == i["xs"] - 1, g == i["groups"] - 1, oc == i["ocs"] - 1
-        last_tap = Signal()
-        last_pixel = Signal()
-        first_tap = Signal()
+        limits = {"oc": i["ocs"], "g": i["groups"], "x": i["xs"], "r": i["kh"], "k": i["kw"], "c": i["ics"]}
+        counters = {name: Signal(len(limit), name=f"conv_{name}") for name, limit in limits.items()}
+        following = {name: Signal(len(counter) + 1, name=f"conv_{name}_after") for name, counter in counters.items()}
+        last = {name: Signal(name=f"conv_last_{name}") for name in counters}
+        for name, counter in counters.items():
+            m.d.comb += [following[name].eq(counter + 1), last[name].eq(following[name] == limits[name])]
+        c, k, r = (counters[name] for name in "ckr")
+        at_oc, at_g, at_x, tap, tap_k = (
+            Signal(len(i["base"]), name=f"conv_at_{n}") for n in ("oc", "g", "x", "tap", "tap_k")
+        )
+        weight, weight_oc = (Signal(len(i["weight"]), name=f"conv_weight{n}") for n in ("", "_oc"))
+        last_tap, last_pixel, first_tap = (Signal(name=f"conv_{n}") for n in ("last_tap", "last_pixel", "first_tap"))
         m.d.comb += [
-            last_tap.eq(last_c & last_k & last_r),
-            last_pixel.eq(last_x & last_g),
+            last_tap.eq(last["c"] & last["k"] & last["r"]),
+            last_pixel.eq(last["x"] & last["g"]),
             first_tap.eq((c == 0) & (k == 0) & (r == 0)),
             self.row_address.eq(i["rows"] + r),
         ]
         # An instruction starts when the pipeline of the one before has run dry, so its numbers hold still.
         valid = active & ~empty
         ends = Signal()
-        m.d.comb += ends.eq(active & (empty | (last_tap & last_pixel & last_oc)))
-        leaving = delayed(m, ends, RESULT + 1, "conv_ends")
+        m.d.comb += ends.eq(active & (empty | (last_tap & last_pixel & last["oc"])))
+        leaving = delayed(m, ends, conv_stages(self.config).leaves, "conv_ends")
         waiting = Signal()
         m.d.comb += [
             head.ready.eq(~active & ~waiting),
             head.post.eq(Mux(leaving, i["post"], 0)),
             head.done.eq(leaving & i["last"]),
             head.busy.eq(active | waiting),
+            head.over.eq(leaving),
         ]
         with m.If(leaving):
             m.d.sync += waiting.eq(0)
-        with m.If(active & ~empty):
-            m.d.sync += [c.eq(c + 1), tap.eq(tap + 1), weight.eq(weight + 1)]
-            with m.If(last_c):
-                m.d.sync += [c.eq(0), k.eq(k + 1), tap_k.eq(tap_k + i["k_step"]), tap.eq(tap_k + i["k_step"])]
-                with m.If(last_k):
-                    m.d.sync += [k.eq(0), r.eq(r + 1), tap_k.eq(0), tap.eq(0)]
+
+        def count(name: str) -> Any:
+            return counters[name].eq(Mux(last[name], 0, following[name]))
+
+        with m.If(valid):
+            m.d.sync += [count("c"), tap.eq(tap + 1), weight.eq(weight + 1)]
+            with m.If(last["c"]):
+                m.d.sync += [count("k"), tap_k.eq(tap_k + i["k_step"]), tap.eq(tap_k + i["k_step"])]
+                with m.If(last["k"]):
+                    m.d.sync += [count("r"), tap_k.eq(0), tap.eq(0)]
             with m.If(last_tap):
-                m.d.sync += [r.eq(0), x.eq(x + 1), at_x.eq(at_x + i["x_step"]), out_x.eq(out_x + i["out_x_step"])]
-                m.d.sync += weight.eq(weight_oc)
-                with m.If(last_x):
-                    m.d.sync += [x.eq(0), g.eq(g + 1), at_g.eq(at_g + i["g_step"]), at_x.eq(at_g + i["g_step"])]
-                    m.d.sync += [out_g.eq(out_g + i["out_g_step"]), out_x.eq(out_g + i["out_g_step"])]
+                m.d.sync += [count("x"), at_x.eq(at_x + i["x_step"]), weight.eq(weight_oc)]
+                with m.If(last["x"]):
+                    m.d.sync += [count("g"), at_g.eq(at_g + i["g_step"]), at_x.eq(at_g + i["g_step"])]
                 with m.If(last_pixel):
-                    m.d.sync += [g.eq(0), oc.eq(oc + 1), at_oc.eq(at_oc + i["oc_step"])]
+                    m.d.sync += [count("oc"), at_oc.eq(at_oc + i["oc_step"])]
                     m.d.sync += [at_g.eq(at_oc + i["oc_step"]), at_x.eq(at_oc + i["oc_step"])]
-                    m.d.sync += [out_g.eq(i["out_base"]), out_x.eq(i["out_base"])]
                     m.d.sync += [weight.eq(weight + 1), weight_oc.eq(weight + 1)]
-                    m.d.sync += granule.eq(granule + config.granules_per_result)
         with m.If(ends):
             m.d.sync += [active.eq(0), waiting.eq(1)]
         with m.If(head.start):
-            coming = fields(Unit.CONV, head.word)
-            zero = [s.eq(0) for s in (oc, g, x, r, k, c, tap, tap_k)]
             m.d.sync += [
-                now.eq(head.word),
                 active.eq(1),
                 empty.eq((coming["ocs"] == 0) | (coming["groups"] == 0) | (coming["xs"] == 0)),
-                at_oc.eq(coming["base"]),
-                at_g.eq(coming["base"]),
-                at_x.eq(coming["base"]),
-                out_g.eq(coming["out_base"]),
-                out_x.eq(coming["out_base"]),
-                granule.eq(coming["granule"]),
-                weight.eq(coming["weight"]),
-                weight_oc.eq(coming["weight"]),
-                *zero,
+                *[s.eq(coming["base"]) for s in (at_oc, at_g, at_x)],
+                *[s.eq(coming["weight"]) for s in (weight, weight_oc)],
+                *[s.eq(0) for s in (*counters.values(), tap, tap_k)],
             ]
         return {
             "address": at_x + tap,
             "weight": weight,
             "first": first_tap,
             "result": valid & last_tap,
-            "bias": i["bias"] + oc,
-            "out": out_x,
-            "granule": granule,
+            "last_x": last["x"],
+            "last_pixel": last_pixel,
         }
 
     def _sums(self, m: Module, rows: list[Any], weights: Any) -> list[list[Any]]:
-        """``[row][output channel]``: sums of a word's products, at stage ``SUM``."""
+        """``[row][output channel]``: sums of a word's products."""
         config = self.config
         found: list[list[Any]] = []
         for p, row in enumerate(rows):
@@ -191,33 +181,54 @@ class Conv(Elaboratable):
             found.append(sums)
         return found
 
-    def _results(self, m: Module, i: dict[str, Any], step: dict[str, Any], sums: list[list[Any]]) -> None:
+    def _results(
+        self, m: Module, i: dict[str, Any], coming: dict[str, Any], step: dict[str, Any], sums: list[list[Any]]
+    ) -> None:
         """Accumulate, add the bias, shift, clamp, write."""
-        config = self.config
-        first = delayed(m, step["first"], SUM, "first")
-        result = delayed(m, step["result"], RESULT, "result")
-        m.d.comb += self.bias_address.eq(delayed(m, step["bias"], SUM, "bias_at"))
-        out = delayed(m, step["out"], RESULT, "out_at")
-        granule = delayed(m, step["granule"], RESULT, "granule_at")
+        config, stages = self.config, conv_stages(self.config)
+        # The biases of a step are read one cycle before its sum, so that they are in a register beside the accumulator.
+        until = dict.fromkeys(("result", "last_x", "last_pixel"), stages.total - 1)
+        early = {name: delayed(m, step[name], cycles, f"conv_{name}") for name, cycles in until.items()}
+        late = {name: delayed(m, early[name], stages.result - until[name], f"conv_late_{name}") for name in until}
+        first = delayed(m, step["first"], stages.total, "first")
+        group = Signal(len(i["bias"]), name="bias_group")
+        with m.If(early["result"] & early["last_pixel"]):
+            m.d.sync += group.eq(group + 1)
+        m.d.comb += self.bias_address.eq(group)
+        biases = delayed(m, self.bias_data, 1, "biases")
+        out_g, out_x = Signal(len(i["out_base"])), Signal(len(i["out_base"]))
+        granule = Signal(len(i["granule"]))
+        m.d.comb += self.writing.eq(late["result"])
+        with m.If(late["result"]):
+            m.d.sync += out_x.eq(out_x + i["out_x_step"])
+            with m.If(late["last_x"]):
+                m.d.sync += [out_g.eq(out_g + i["out_g_step"]), out_x.eq(out_g + i["out_g_step"])]
+            with m.If(late["last_pixel"]):
+                m.d.sync += [out_g.eq(i["out_base"]), out_x.eq(i["out_base"])]
+                m.d.sync += granule.eq(granule + config.granules_per_result)
+        with m.If(self.head.start):
+            m.d.sync += [group.eq(coming["bias"]), granule.eq(coming["granule"])]
+            m.d.sync += [out_g.eq(coming["out_base"]), out_x.eq(coming["out_base"])]
         columns = config.granules_per_word
         bits = columns.bit_length() - 1
         column = granule[:bits] if bits else Const(0, 1)
-        word = Signal(16)
-        m.d.comb += word.eq(out + (granule >> bits))
+        word = Signal(len(out_x))
+        m.d.comb += word.eq(out_x + (granule >> bits))
         for p, row in enumerate(sums):
             found = []
             for o, value in enumerate(row):
-                acc = Signal(signed(32), name=f"acc{p}_{o}")
+                name = f"{p}_{o}"
+                acc = Signal(signed(32), name=f"acc{name}")
                 m.d.sync += acc.eq(Mux(first, value, acc + value))
-                total = Signal(signed(32), name=f"total{p}_{o}")
-                m.d.sync += total.eq(acc + self.bias_data.word_select(o, 32).as_signed())
-                shifted = rounded(config.rounding, total, i["shift"])
-                short = Signal(signed(len(shifted)), name=f"short{p}_{o}")
+                total = Signal(signed(32), name=f"total{name}")
+                m.d.sync += total.eq(acc + biases.word_select(o, 32).as_signed())
+                shifted = rounded(m, config.rounding, total, i["shift"], stages.rounded, f"conv{name}")
+                short = Signal(signed(len(shifted)), name=f"short{name}")
                 m.d.sync += short.eq(shifted)
-                byte = Signal(8, name=f"byte{p}_{o}")
+                byte = Signal(8, name=f"byte{name}")
                 m.d.sync += byte.eq(clamped(short, i["lo"], i["hi"]))
                 found.append(byte)
-            self._scatter(m, p, Cat(*found), column, result)
+            self._scatter(m, p, Cat(*found), column, late["result"])
         for c in range(columns):
             behind = (c < column) if columns > 1 else Const(0)
             m.d.comb += self.write.address[c].eq(word + behind)

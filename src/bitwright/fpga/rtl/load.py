@@ -8,7 +8,8 @@ from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal
 from amaranth.lib.fifo import SyncFIFOBuffered
 
 from bitwright.fpga.config import ProcessorConfig
-from bitwright.fpga.isa import Dest, Unit
+from bitwright.fpga.isa import Unit
+from bitwright.fpga.limits import pieces
 from bitwright.fpga.rtl.bursts import Bursts
 from bitwright.fpga.rtl.ports import Beats, Head, fields, instruction_bits
 
@@ -34,7 +35,8 @@ class Load(Elaboratable):
 
     def __init__(self, config: ProcessorConfig, head: Head) -> None:
         self.config, self.head = config, head
-        self.bursts = Bursts(config, "load")
+        front = fields(Unit.LOAD, head.word, config)
+        self.bursts = Bursts(config, "load", front)
         self.beats = Beats("load_data", 8 * config.bus.bytes)
         self.valid = Signal()
         self.hold = Signal()
@@ -44,135 +46,136 @@ class Load(Elaboratable):
         self.address = Signal(16)
         self.data = Signal(8 * config.icp)
 
-    def pieces(self) -> dict[Dest, int]:
-        """Pieces of a word of each buffer."""
-        config = self.config
-        return {
-            Dest.ACT: 1,
-            Dest.MID: 1,
-            Dest.WEIGHT: config.ocp,
-            Dest.BIAS: 4 * config.ocp // config.icp,
-            Dest.VECTOR_WEIGHT: 1,
-            Dest.VECTOR_BIAS: 4,
-            Dest.CONV_ROWS: config.row_entry_words,
-            Dest.VECTOR_ROWS: config.row_entry_words,
-            Dest.TABLE: 1,
-        }
-
     def elaborate(self, platform: Any) -> Module:
         """Front: tokens and bursts.  Back: words."""
         m = Module()
         config, head = self.config, self.head
         m.submodules.bursts = self.bursts
+        m.d.comb += self.bursts.start.eq(head.start)
+        if config.control == "small":
+            # The instruction stays where it is until its last word is written.
+            active = Signal(name="load_active")
+            m.d.comb += head.ready.eq(~self.bursts.active & ~active)
+            i = fields(Unit.LOAD, head.word, config)
+            self._back(m, i, i, head.start, active)
+            return m
         ahead = SyncFIFOBuffered(width=instruction_bits(Unit.LOAD), depth=AHEAD)
         m.submodules.ahead = ahead
-        front = fields(Unit.LOAD, head.word)
+        active, begin = Signal(name="load_active"), Signal()
         m.d.comb += [
             head.ready.eq(~self.bursts.active & ahead.w_rdy),
             ahead.w_data.eq(head.word),
             ahead.w_en.eq(head.start),
-            self.bursts.start.eq(head.start),
-            self.bursts.address.eq(front["address"]),
-            self.bursts.row_stride.eq(front["row_stride"]),
-            self.bursts.rows.eq(front["rows"]),
-            self.bursts.runs.eq(front["runs"]),
-            self.bursts.run_stride.eq(front["run_stride"]),
-            self.bursts.words.eq(front["words"]),
+            ahead.r_en.eq(~active),
+            begin.eq(~active & ahead.r_rdy),
         ]
-        self._back(m, ahead, config)
+        now = Signal(instruction_bits(Unit.LOAD), name="load_now")
+        with m.If(begin):
+            m.d.sync += now.eq(ahead.r_data)
+        coming = fields(Unit.LOAD, ahead.r_data, config)
+        self._back(m, fields(Unit.LOAD, now, config), coming, begin, active)
         return m
 
-    def _back(self, m: Module, ahead: Any, config: ProcessorConfig) -> None:
-        now = Signal(instruction_bits(Unit.LOAD))
-        i = fields(Unit.LOAD, now)
-        coming = fields(Unit.LOAD, ahead.r_data)
-        active, null = Signal(), Signal()
-        row, column = Signal(13), Signal(20)
-        base, word = Signal(16), Signal(16)
-        bank, phase, piece = Signal(4), Signal(4), Signal(8)
-        pieces = Signal(8)
-        run_word, run = Signal(20), Signal(12)
-        rows = Signal(13)
-        kept = Signal(8 * config.icp)
-        beat = Signal(range(config.beats_per_word + 1))
-
-        real_row = (row >= i["above"]) & (row < i["above"] + i["rows"])
-        real = Signal()
+    def _back(self, m: Module, i: dict[str, Any], coming: dict[str, Any], begin: Any, active: Any) -> None:
+        """Words of instruction ``i``; when it begins, its numbers are those of ``coming``."""
+        config = self.config
+        null, take, over = Signal(name="load_null"), Signal(name="load_take"), Signal(name="load_over")
+        rows = Signal(len(i["rows"]) + 2, name="load_rows")
+        row, column = Signal(len(rows), name="load_row"), Signal(len(i["width"]), name="load_column")
+        base, word = Signal(len(i["base"]), name="load_base"), Signal(len(i["base"]), name="load_word")
+        most = max(pieces(config).values())
+        last_piece, piece = Signal(range(most), name="load_last_piece"), Signal(range(most), name="load_piece")
+        run_word, run = Signal(len(i["words"]), name="load_run_word"), Signal(len(i["runs"]), name="load_run")
+        kept = Signal(8 * config.icp, name="load_kept")
+        beat = Signal(range(config.beats_per_word + 1), name="load_beat")
         # Real words of a row: from ``left`` until its last run is read.
-        runs_done = Signal()
-        m.d.comb += real.eq(real_row & (column >= i["left"]) & ~runs_done)
+        in_rows, in_columns, runs_done = (Signal(name=f"load_{n}") for n in ("in_rows", "in_columns", "runs_done"))
+        real = in_rows & in_columns & ~runs_done
         free = ~self.valid | ~self.hold
         last_beat = beat == config.beats_per_word - 1
         m.d.comb += self.beats.ready.eq(active & ~null & real & (~last_beat | free))
         full = Cat(kept[8 * config.bus.bytes :], self.beats.data) if config.beats_per_word > 1 else self.beats.data
         filled = Cat(*([i["fill"]] * config.icp))
-        take = Signal()
         with m.If(active & ~null):
             m.d.comb += take.eq(free & Mux(real, self.beats.valid & last_beat, 1))
         with m.If(self.beats.valid & self.beats.ready):
             m.d.sync += [kept.eq(full), beat.eq(Mux(last_beat, 0, beat + 1))]
-        last_column = column == i["width"] - 1
-        last_row = row == rows - 1
-        post = Signal(len(self.head.post))
-        last = Signal()
+        next_column, next_row = (column + 1)[: len(column)], (row + 1)[: len(row)]
+        last_column, last_row = (column + 1) == i["width"], next_row == rows
+        post = Signal(len(self.head.post), name="load_posting")
+        last = Signal(name="load_last")
         with m.If(free):
             m.d.sync += [self.valid.eq(0), post.eq(0), last.eq(0)]
         m.d.comb += [
             self.head.post.eq(Mux(free, post, 0)),
             self.head.done.eq(free & last),
             self.head.busy.eq(active),
+            over.eq((active & null & free) | (take & last_column & last_row)),
+            self.head.over.eq(over),
         ]
-        with m.If(active & null & free):
-            m.d.sync += [active.eq(0), post.eq(i["post"]), last.eq(i["last"])]
         with m.If(take):
             m.d.sync += [
                 self.valid.eq(1),
                 self.dest.eq(i["dest"]),
-                self.bank.eq(bank),
                 self.piece.eq(piece),
                 self.address.eq(word),
                 self.data.eq(Mux(real, full, filled)),
-                column.eq(column + 1),
-                piece.eq(Mux(piece == pieces - 1, 0, piece + 1)),
+                column.eq(next_column),
+                in_columns.eq(next_column >= i["left"]),
+                piece.eq(Mux(piece == last_piece, 0, piece + 1)),
             ]
-            with m.If(piece == pieces - 1):
+            with m.If(piece == last_piece):
                 m.d.sync += word.eq(word + 1)
             with m.If(real):
                 m.d.sync += run_word.eq(run_word + 1)
-                with m.If(run_word == i["words"] - 1):
+                with m.If((run_word + 1) == i["words"]):
                     m.d.sync += [run_word.eq(0), run.eq(run + 1)]
-                    with m.If(run == i["runs"] - 1):
+                    with m.If((run + 1) == i["runs"]):
                         m.d.sync += runs_done.eq(1)
             with m.If(last_column):
-                m.d.sync += [column.eq(0), row.eq(row + 1), run.eq(0), run_word.eq(0), runs_done.eq(0)]
-                with m.If(phase + 1 < i["spread"]):
-                    m.d.sync += [phase.eq(phase + 1), base.eq(base + i["pitch"]), word.eq(base + i["pitch"])]
-                with m.Elif(bank != config.pp - 1):
-                    m.d.sync += [phase.eq(0), bank.eq(bank + 1), base.eq(base - i["back"]), word.eq(base - i["back"])]
-                with m.Else():
-                    m.d.sync += [phase.eq(0), bank.eq(0), base.eq(base + i["pitch"]), word.eq(base + i["pitch"])]
-                with m.If(last_row):
-                    m.d.sync += [active.eq(0), post.eq(i["post"]), last.eq(i["last"])]
-        m.d.comb += ahead.r_en.eq(~active)
-        with m.If(~active & ahead.r_rdy):
+                m.d.sync += [column.eq(0), row.eq(next_row), run.eq(0), run_word.eq(0), runs_done.eq(0)]
+                m.d.sync += in_rows.eq((next_row >= i["above"]) & (next_row < i["above"] + i["rows"]))
+                m.d.sync += in_columns.eq(i["left"] == 0)
+        with m.If(begin):
             total = coming["above"] + coming["rows"] + coming["below"]
             m.d.sync += [
-                now.eq(ahead.r_data),
                 active.eq(1),
                 null.eq((total == 0) | (coming["width"] == 0)),
                 rows.eq(total),
-                row.eq(0),
-                column.eq(0),
-                base.eq(coming["base"]),
-                word.eq(coming["base"]),
-                bank.eq(coming["bank"]),
-                phase.eq(coming["phase"]),
-                piece.eq(0),
-                run.eq(0),
-                run_word.eq(0),
-                runs_done.eq(0),
+                in_rows.eq((coming["above"] == 0) & (coming["rows"] != 0)),
+                in_columns.eq(coming["left"] == 0),
+                *[s.eq(0) for s in (row, column, piece, run, run_word, runs_done)],
             ]
             with m.Switch(coming["dest"]):
-                for dest, count in self.pieces().items():
+                for dest, count in pieces(config).items():
                     with m.Case(int(dest)):
-                        m.d.sync += pieces.eq(count)
+                        m.d.sync += last_piece.eq(count - 1)
+        self._banks(m, i, coming, begin, take, last_column, base, word)
+        with m.If(over):
+            m.d.sync += [active.eq(0), post.eq(i["post"]), last.eq(i["last"])]
+
+    def _banks(
+        self, m: Module, i: dict[str, Any], coming: dict[str, Any], begin: Any, take: Any, last_column: Any, base: Any,
+        word: Any,
+    ) -> None:  # fmt: skip
+        """Where the next row goes."""
+        config = self.config
+        with m.If(begin):
+            m.d.sync += [base.eq(coming["base"]), word.eq(coming["base"])]
+        below = base + i["pitch"]
+        if config.pp == 1:
+            with m.If(take & last_column):
+                m.d.sync += [base.eq(below), word.eq(below)]
+            return
+        bank, phase = Signal(4, name="load_bank"), Signal(4, name="load_phase")
+        with m.If(begin):
+            m.d.sync += [bank.eq(coming["bank"]), phase.eq(coming["phase"])]
+        with m.If(take):
+            m.d.sync += self.bank.eq(bank)
+        with m.If(take & last_column):
+            with m.If(phase + 1 < i["spread"]):
+                m.d.sync += [phase.eq(phase + 1), base.eq(below), word.eq(below)]
+            with m.Elif(bank != config.pp - 1):
+                m.d.sync += [phase.eq(0), bank.eq(bank + 1), base.eq(base - i["back"]), word.eq(base - i["back"])]
+            with m.Else():
+                m.d.sync += [phase.eq(0), bank.eq(0), base.eq(below), word.eq(below)]

@@ -49,7 +49,7 @@ class Banks(Elaboratable):
 
 
 class Pieces(Elaboratable):
-    """A memory of wide words that are written piece by piece.
+    """A memory of wide words that are written piece by piece; only the lowest ``used`` bits are kept.
 
     Attributes:
         read_address: Word address.
@@ -60,8 +60,9 @@ class Pieces(Elaboratable):
         write_data: The piece.
     """
 
-    def __init__(self, name: str, depth: int, pieces: int, piece_bits: int) -> None:
+    def __init__(self, name: str, depth: int, pieces: int, piece_bits: int, used: int | None = None) -> None:
         self.name, self.depth, self.pieces, self.piece_bits = name, depth, pieces, piece_bits
+        self.used = pieces * piece_bits if used is None else used
         self.read_address = Signal(16, name=f"{name}_read_address")
         self.read_data = Signal(pieces * piece_bits, name=f"{name}_read_data")
         self.write_enable = Signal(name=f"{name}_write_enable")
@@ -74,7 +75,10 @@ class Pieces(Elaboratable):
         m = Module()
         parts = []
         for p in range(self.pieces):
-            memory = Memory(shape=self.piece_bits, depth=self.depth, init=[])
+            kept = min(self.used - p * self.piece_bits, self.piece_bits)
+            if kept <= 0:
+                break
+            memory = Memory(shape=kept, depth=self.depth, init=[])
             m.submodules[f"{self.name}_{p}"] = memory
             read, write = memory.read_port(domain="sync"), memory.write_port()
             bits = len(read.addr)
@@ -82,7 +86,7 @@ class Pieces(Elaboratable):
                 read.addr.eq(self.read_address[:bits]),
                 read.en.eq(1),
                 write.addr.eq(self.write_address[:bits]),
-                write.data.eq(self.write_data),
+                write.data.eq(self.write_data[:kept]),
                 write.en.eq(self.write_enable & (self.write_piece == p)),
             ]
             parts.append(read.data)

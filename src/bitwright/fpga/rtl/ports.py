@@ -6,7 +6,9 @@ from typing import Any
 
 from amaranth.hdl import Signal, Value, signed
 
+from bitwright.fpga.config import ProcessorConfig
 from bitwright.fpga.isa import FIELDS, HEADER, TOKENS, Unit
+from bitwright.fpga.limits import widths
 
 
 def instruction_bits(unit: Unit) -> int:
@@ -14,15 +16,29 @@ def instruction_bits(unit: Unit) -> int:
     return sum(f.bits for f in (*HEADER, *FIELDS[unit]))
 
 
-def fields(unit: Unit, word: Any) -> dict[str, Any]:
-    """The fields of an instruction as slices of ``word``."""
+def fields(unit: Unit, word: Any, config: ProcessorConfig) -> dict[str, Any]:
+    """The fields of an instruction as slices of ``word``, as wide as the configuration needs them."""
     found: dict[str, Any] = {}
     position = 0
     for f in (*HEADER, *FIELDS[unit]):
-        part = Value.cast(word)[position : position + f.bits]
-        found[f.name] = part.as_signed() if f.signed else part
+        part = Value.cast(word)[position : position + widths(config, unit)[f.name]]
+        found[f.name] = part.as_signed() if f.signed and len(part) else part
         position += f.bits
     return found
+
+
+def held(m: Any, head: Head, config: ProcessorConfig) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Fields of the instruction that runs, and of the one that comes.
+
+    Small control keeps an instruction where it came until it is done; else it is copied, and the next one may come.
+    """
+    coming = fields(head.unit, head.word, config)
+    if config.control == "small":
+        return coming, coming
+    now = Signal(instruction_bits(head.unit), name=f"{head.unit.name.lower()}_now")
+    with m.If(head.start):
+        m.d.sync += now.eq(head.word)
+    return fields(head.unit, now, config), coming
 
 
 class Requests:
@@ -57,6 +73,7 @@ class Head:
         self.start = Signal(name=f"{name}_start")
         self.post = Signal(TOKENS, name=f"{name}_post")
         self.done = Signal(name=f"{name}_done")
+        self.over = Signal(name=f"{name}_over")  # the instruction is no longer looked at
         self.busy = Signal(name=f"{name}_busy")
 
 

@@ -10,6 +10,7 @@ from amaranth.lib.memory import Memory
 
 from bitwright.fpga.config import ProcessorConfig
 from bitwright.fpga.isa import Dest, Unit
+from bitwright.fpga.limits import STAMP_BITS, pieces
 from bitwright.fpga.rtl.conv import Conv
 from bitwright.fpga.rtl.fetch import Fetch
 from bitwright.fpga.rtl.load import Load
@@ -18,8 +19,9 @@ from bitwright.fpga.rtl.ports import Beats, Requests, fields
 from bitwright.fpga.rtl.store import Store
 from bitwright.fpga.rtl.tokens import Tokens
 from bitwright.fpga.rtl.vec import Vec
+from bitwright.fpga.rtl.window import Window
 
-STAMPS = 256
+STAMPS = 1 << STAMP_BITS
 
 
 class Processor(Elaboratable):
@@ -78,24 +80,28 @@ class Processor(Elaboratable):
         m = Module()
         config = self.config
         memory = config.memory
-        fetch = Fetch(config)
+        fetch = Window(config) if config.control == "small" else Fetch(config)
         heads = {head.unit: head for head in fetch.heads}
         load, store = Load(config, heads[Unit.LOAD]), Store(config, heads[Unit.STORE])
         conv, vec = Conv(config, heads[Unit.CONV]), Vec(config, heads[Unit.VEC])
-        tokens = Tokens(fetch.heads)
+        tokens = Tokens(config, fetch.heads)
         columns, word = config.granules_per_word, 8 * config.icp
         act = Banks("act", config.pp, memory.act, 1, word)
         mid = Banks("mid", config.pp, memory.mid, columns, word)
         out = Banks("out", config.pp, memory.out, columns, word)
-        pieces = load.pieces()
+        many = pieces(config)
+        # What a row table's entry is read for: where each row is, and a coefficient where there are products.
+        plain = (config.memory.act - 1).bit_length() if config.pp == 1 else 24 * config.pp
+        vector = 24 * config.pp + 16 if config.units.multiply else max(plain, (config.memory.mid - 1).bit_length())
         wide = {
-            Dest.WEIGHT: Pieces("weight", memory.weight, pieces[Dest.WEIGHT], word),
-            Dest.BIAS: Pieces("bias", memory.bias, pieces[Dest.BIAS], word),
-            Dest.VECTOR_WEIGHT: Pieces("vector_weight", memory.vector_weight, 1, word),
-            Dest.VECTOR_BIAS: Pieces("vector_bias", memory.vector_bias, pieces[Dest.VECTOR_BIAS], word),
-            Dest.CONV_ROWS: Pieces("conv_rows", memory.rows, pieces[Dest.CONV_ROWS], word),
-            Dest.VECTOR_ROWS: Pieces("vector_rows", memory.rows, pieces[Dest.VECTOR_ROWS], word),
+            Dest.WEIGHT: Pieces("weight", memory.weight, many[Dest.WEIGHT], word),
+            Dest.BIAS: Pieces("bias", memory.bias, many[Dest.BIAS], word),
+            Dest.CONV_ROWS: Pieces("conv_rows", memory.rows, many[Dest.CONV_ROWS], word, plain),
+            Dest.VECTOR_ROWS: Pieces("vector_rows", memory.rows, many[Dest.VECTOR_ROWS], word, vector),
         }
+        if config.units.multiply:
+            wide[Dest.VECTOR_WEIGHT] = Pieces("vector_weight", memory.vector_weight, 1, word)
+            wide[Dest.VECTOR_BIAS] = Pieces("vector_bias", memory.vector_bias, many[Dest.VECTOR_BIAS], word)
         parts = {"fetch": fetch, "load": load, "store": store, "conv": conv, "vec": vec, "tokens": tokens,
                  "act": act, "mid": mid, "out": out, **{d.name.lower(): memory for d, memory in wide.items()}}  # fmt: skip
         for name, part in parts.items():
@@ -104,8 +110,9 @@ class Processor(Elaboratable):
         self._loading(m, load, vec, act, wide)
         # mid: results of CONV come first, words of LOAD wait.
         conv_to_mid = Signal()
+        to_out = conv.to_out & conv.writing
         m.d.comb += [
-            conv_to_mid.eq(~conv.to_out & (conv.write.enable[0] != 0)),
+            conv_to_mid.eq(~conv.to_out & conv.writing),
             load.hold.eq((load.dest == int(Dest.MID)) & conv_to_mid),
         ]
         for b in range(config.pp):
@@ -114,7 +121,7 @@ class Processor(Elaboratable):
                 m.d.comb += [mid.write.enable[b].eq(conv.write.enable[b]), mid.write.data[b].eq(conv.write.data[b])]
             with m.Else():
                 m.d.comb += [mid.write.enable[b].eq(Mux(loaded, ~0, 0)), mid.write.data[b].eq(load.data)]
-            with m.If(conv.to_out & (conv.write.enable[b] != 0)):
+            with m.If(to_out):
                 m.d.comb += [out.write.enable[b].eq(conv.write.enable[b]), out.write.data[b].eq(conv.write.data[b])]
             with m.Else():
                 m.d.comb += [out.write.enable[b].eq(vec.write.enable[b]), out.write.data[b].eq(vec.write.data[b])]
@@ -126,7 +133,6 @@ class Processor(Elaboratable):
                 out.read_address[b].eq(store.read_address),
                 store.read_data[b].eq(out.read_data[b]),
             ]
-        to_out = conv.to_out & (conv.write.enable[0] != 0)
         for c in range(columns):
             m.d.comb += [
                 mid.write.address[c].eq(Mux(conv_to_mid, conv.write.address[c], load.address)),
@@ -140,12 +146,13 @@ class Processor(Elaboratable):
             (Dest.VECTOR_BIAS, vec.bias_address, vec.bias_data),
             (Dest.VECTOR_ROWS, vec.row_address, vec.row_data),
         ):
-            m.d.comb += [wide[table].read_address.eq(address), data.eq(wide[table].read_data)]
+            if table in wide:
+                m.d.comb += [wide[table].read_address.eq(address), data.eq(wide[table].read_data)]
         self._write(m, store)
         self._control(m, fetch, tokens, {Unit.LOAD: load, Unit.CONV: conv, Unit.VEC: vec, Unit.STORE: store})
         return m
 
-    def _read(self, m: Module, fetch: Fetch, load: Load) -> None:
+    def _read(self, m: Module, fetch: Fetch | Window, load: Load) -> None:
         """Requests of FETCH before those of LOAD; data to who asked, in order."""
         config = self.config
         owners = SyncFIFOBuffered(width=10, depth=max(config.bus.outstanding, 2))
@@ -212,7 +219,7 @@ class Processor(Elaboratable):
             store.answered.eq(self.write_answer),
         ]
 
-    def _control(self, m: Module, fetch: Fetch, tokens: Tokens, units: dict[Unit, Any]) -> None:
+    def _control(self, m: Module, fetch: Fetch | Window, tokens: Tokens, units: dict[Unit, Any]) -> None:
         """Start, end, cycles and the profile."""
         m.d.comb += [
             self.fingerprint.eq(self.config.fingerprint),
@@ -241,10 +248,10 @@ class Processor(Elaboratable):
         profile = Memory(shape=32, depth=STAMPS, init=[])
         m.submodules.profile = profile
         read, write = profile.read_port(domain="sync"), profile.write_port()
-        stamp = Signal(8)
+        stamp = Signal(STAMP_BITS)
         store = units[Unit.STORE]
         with m.If(store.head.start):
-            m.d.sync += stamp.eq(fields(Unit.STORE, store.head.word)["stamp"])
+            m.d.sync += stamp.eq(fields(Unit.STORE, store.head.word, self.config)["stamp"])
         m.d.comb += [
             read.addr.eq(self.profile_address),
             read.en.eq(1),

@@ -8,19 +8,13 @@ from amaranth.hdl import Array, Cat, Elaboratable, Module, Mux, Signal, signed
 from amaranth.lib.memory import Memory
 
 from bitwright.fpga.config import ProcessorConfig
-from bitwright.fpga.isa import Mode, Unit
-from bitwright.fpga.rtl.ports import BankWrite, Head, delayed, fields, instruction_bits
+from bitwright.fpga.isa import Mode
+from bitwright.fpga.rtl.ports import BankWrite, Head, delayed, held
 from bitwright.fpga.rtl.requantizer import clamped, rounded
+from bitwright.fpga.stages import DATA, TOTAL, vec_stages
 
-# Clock edges from a tap's counters to each stage of the pipeline.
 ADDRESS = 2
-"""Addresses are at the buffer."""
-DATA = 4
-"""Elements are at their lanes, weights beside them."""
-TOTAL = 6
-"""The window's sum, maximum or product."""
-RESULT = 12
-"""The byte, looked up."""
+"""Clock edges from a tap's counters until addresses are at the buffer."""
 TOTAL_BITS = 48
 
 
@@ -62,90 +56,92 @@ class Vec(Elaboratable):
         """Counters, then the pipeline."""
         m = Module()
         config, head = self.config, self.head
-        now = Signal(instruction_bits(Unit.VEC))
-        i = fields(Unit.VEC, now)
-        step = self._counters(m, now, i)
+        i, coming = held(m, head, config)
+        step = self._counters(m, i, coming)
         address = Signal(16)
         m.d.sync += address.eq(step["address"])
         pp, icp = config.pp, config.icp
-        lanes = []
+        rows = []
         for b in range(pp):
             m.d.sync += self.mid_address[b].eq(address + self.row_data.word_select(b, 16))
-            lanes.append(self.row_data[16 * pp + 8 * b : 16 * pp + 8 * b + 8])
-        coefficient = delayed(m, self.row_data[24 * pp : 24 * pp + 16].as_signed(), 3, "coefficient")
-        chosen = [delayed(m, lane, 2, f"vec_lane{p}") for p, lane in enumerate(lanes)]
-        rows = []
-        for p in range(pp):
-            row = Signal(8 * icp, name=f"vec_row{p}")
-            m.d.sync += row.eq(Array(self.mid_data)[chosen[p][: max((pp - 1).bit_length(), 1)]])
+            bank = 16 * pp + 8 * b
+            lane = self.row_data[bank : bank + (pp - 1).bit_length()]
+            row = Signal(8 * icp, name=f"vec_row{b}")
+            found = Array(self.mid_data)[delayed(m, lane, 2, f"vec_lane{b}")] if pp > 1 else self.mid_data[0]
+            m.d.sync += row.eq(found)
             rows.append(row)
+        coefficient = delayed(m, self.row_data[24 * pp : 24 * pp + 16].as_signed(), 3, "coefficient")
         m.d.comb += self.weight_address.eq(delayed(m, step["weight"], ADDRESS, "vec_weight_at"))
         weights = delayed(m, self.weight_data, 1, "vec_weights")
         first = delayed(m, step["first"], DATA, "vec_first")
         totals = [
             [self._total(m, i, rows[p], weights, coefficient, first, p, c) for c in range(icp)] for p in range(pp)
         ]
-        self._results(m, i, step, totals)
+        self._results(m, i, coming, step, totals)
         m.d.comb += head.busy.eq(step["busy"])
         return m
 
-    def _counters(self, m: Module, now: Any, i: dict[str, Any]) -> dict[str, Any]:
+    def _counters(self, m: Module, i: dict[str, Any], coming: dict[str, Any]) -> dict[str, Any]:
         head = self.head
         active, empty, waiting = Signal(), Signal(), Signal()
-        g, x, c, r, k = (Signal(12, name=f"vec_{n}") for n in ("g", "x", "c", "r", "k"))
-        at_g, at_x, tap, weight = (Signal(16, name=f"vec_at_{n}") for n in ("g", "x", "tap", "weight"))
-        out_g, out_x = Signal(16), Signal(16)
-        last_k, last_r, last_c = k == i["kw"] - 1, r == i["kh"] - 1, c == i["cs"] - 1
-        last_tap, last_word = Signal(), Signal()
-        ends = Signal()
+        limits = {"g": i["groups"], "x": i["xs"], "c": i["cs"], "r": i["kh"], "k": i["kw"]}
+        counters = {name: Signal(len(limit), name=f"vec_{name}") for name, limit in limits.items()}
+        following = {name: Signal(len(counter) + 1, name=f"vec_{name}_after") for name, counter in counters.items()}
+        last = {name: Signal(name=f"vec_last_{name}") for name in counters}
+        for name, counter in counters.items():
+            m.d.comb += [following[name].eq(counter + 1), last[name].eq(following[name] == limits[name])]
+        c, r, k = (counters[name] for name in "crk")
+        at_g, at_x, tap = (Signal(len(i["base"]), name=f"vec_at_{n}") for n in ("g", "x", "tap"))
+        weight, bias = Signal(len(i["weight"])), Signal(len(i["bias"]))
+        last_tap, ends = Signal(name="vec_last_tap"), Signal(name="vec_last")
         m.d.comb += [
-            last_tap.eq(last_k & last_r),
-            last_word.eq(last_c & (x == i["xs"] - 1) & (g == i["groups"] - 1)),
-            ends.eq(active & (empty | (last_tap & last_word))),
+            last_tap.eq(last["k"] & last["r"]),
+            ends.eq(active & (empty | (last_tap & last["c"] & last["x"] & last["g"]))),
             self.row_address.eq(i["rows"] + r),
         ]
-        leaving = delayed(m, ends, RESULT + 1, "vec_ends")
+        leaving = delayed(m, ends, vec_stages(self.config).leaves, "vec_ends")
         m.d.comb += [
             head.ready.eq(~active & ~waiting),
             head.post.eq(Mux(leaving, i["post"], 0)),
             head.done.eq(leaving & i["last"]),
+            head.over.eq(leaving),
         ]
         with m.If(leaving):
             m.d.sync += waiting.eq(0)
+
+        def count(name: str) -> Any:
+            return counters[name].eq(Mux(last[name], 0, following[name]))
+
         with m.If(active & ~empty):
-            m.d.sync += [k.eq(k + 1), tap.eq(tap + i["k_step"]), weight.eq(weight + 1)]
-            with m.If(last_k):
-                m.d.sync += [k.eq(0), r.eq(r + 1), tap.eq(0)]
+            m.d.sync += [count("k"), tap.eq(tap + i["k_step"]), weight.eq(weight + 1)]
+            with m.If(last["k"]):
+                m.d.sync += [count("r"), tap.eq(0)]
             with m.If(last_tap):
-                m.d.sync += [r.eq(0), c.eq(c + 1)]
-                with m.If(last_c):
-                    m.d.sync += [c.eq(0), x.eq(x + 1), weight.eq(i["weight"])]
-                    m.d.sync += [at_x.eq(at_x + i["x_step"]), out_x.eq(out_x + i["out_x_step"])]
-                    with m.If(x == i["xs"] - 1):
-                        m.d.sync += [x.eq(0), g.eq(g + 1), at_g.eq(at_g + i["g_step"]), at_x.eq(at_g + i["g_step"])]
-                        m.d.sync += [out_g.eq(out_g + i["out_g_step"]), out_x.eq(out_g + i["out_g_step"])]
+                m.d.sync += [count("c"), bias.eq(bias + 1)]
+                with m.If(last["c"]):
+                    m.d.sync += [count("x"), weight.eq(i["weight"]), bias.eq(i["bias"]), at_x.eq(at_x + i["x_step"])]
+                    with m.If(last["x"]):
+                        m.d.sync += [count("g"), at_g.eq(at_g + i["g_step"]), at_x.eq(at_g + i["g_step"])]
         with m.If(ends):
             m.d.sync += [active.eq(0), waiting.eq(1)]
         with m.If(head.start):
-            coming = fields(Unit.VEC, head.word)
             m.d.sync += [
-                now.eq(head.word),
                 active.eq(1),
                 empty.eq((coming["groups"] == 0) | (coming["xs"] == 0) | (coming["cs"] == 0)),
-                at_g.eq(coming["base"]),
-                at_x.eq(coming["base"]),
-                out_g.eq(coming["out_base"]),
-                out_x.eq(coming["out_base"]),
+                *[s.eq(coming["base"]) for s in (at_g, at_x)],
                 weight.eq(coming["weight"]),
-                *[s.eq(0) for s in (g, x, c, r, k, tap)],
+                bias.eq(coming["bias"]),
+                *[s.eq(0) for s in (*counters.values(), tap)],
             ]
+        result = active & ~empty & last_tap
         return {
             "address": at_x + tap + c,
             "weight": weight,
             "first": (k == 0) & (r == 0),
-            "result": active & ~empty & last_tap,
-            "bias": i["bias"] + c,
-            "out": out_x + c,
+            "result": result,
+            "last_c": last["c"],
+            "last_x": last["x"],
+            "bias": bias,
             "busy": active | waiting,
         }
 
@@ -154,10 +150,9 @@ class Vec(Elaboratable):
     ) -> Any:
         """What the taps of one lane combine to, at stage ``TOTAL``."""
         x = row.word_select(c, 8).as_signed()
-        first_later = delayed(m, first, 1, f"vec_first_later{p}_{c}") if (p, c) == (0, 0) else None
-        if first_later is not None:
-            self._first_later = first_later
-        total = Signal(signed(32), name=f"vec_total{p}_{c}")
+        if (p, c) == (0, 0):
+            self._first_later = delayed(m, first, 1, "vec_first_later")
+        total = Signal(signed(32 if self.config.units.multiply else 8), name=f"vec_total{p}_{c}")
         plain = Signal(signed(8), name=f"vec_plain{p}_{c}")
         m.d.sync += plain.eq(x)
         largest = Mux(self._first_later | (plain > total), plain, total)
@@ -180,32 +175,52 @@ class Vec(Elaboratable):
         m.d.sync += total.eq(Mux(i["mode"] == int(Mode.MAX), largest, added))
         return total
 
-    def _results(self, m: Module, i: dict[str, Any], step: dict[str, Any], totals: list[list[Any]]) -> None:
-        config = self.config
-        m.d.comb += self.bias_address.eq(delayed(m, step["bias"], TOTAL, "vec_bias_at"))
-        result = delayed(m, step["result"], RESULT, "vec_result")
-        out = delayed(m, step["out"], RESULT, "vec_out")
+    def _results(
+        self, m: Module, i: dict[str, Any], coming: dict[str, Any], step: dict[str, Any], totals: list[list[Any]]
+    ) -> None:
+        config, stages = self.config, vec_stages(self.config)
+        if config.units.multiply:  # read one cycle early, so that they are in a register beside the scaled total
+            m.d.comb += self.bias_address.eq(delayed(m, step["bias"], TOTAL - 1, "vec_bias_at"))
+            biases = delayed(m, self.bias_data, 1, "vec_biases")
+        result, last_c, last_x = (
+            delayed(m, step[name], stages.result, f"vec_{name}") for name in ("result", "last_c", "last_x")
+        )
+        out_g, out_x, out = (Signal(len(i["out_base"]), name=f"vec_out{n}") for n in ("_g", "_x", ""))
+        with m.If(result):
+            m.d.sync += out.eq(out + 1)
+            with m.If(last_c):
+                m.d.sync += [out_x.eq(out_x + i["out_x_step"]), out.eq(out_x + i["out_x_step"])]
+                with m.If(last_x):
+                    m.d.sync += [s.eq(out_g + i["out_g_step"]) for s in (out_g, out_x, out)]
+        with m.If(self.head.start):
+            m.d.sync += [s.eq(coming["out_base"]) for s in (out_g, out_x, out)]
         for p, row in enumerate(totals):
             found = []
             for c, total in enumerate(row):
                 name = f"{p}_{c}"
-                scaled = Signal(signed(TOTAL_BITS), name=f"vec_scaled{name}")
-                m.d.sync += scaled.eq(total * i["scale"] if config.units.scale else total)
-                own = self.bias_data.word_select(c, 32).as_signed()
-                biased = Signal(signed(TOTAL_BITS), name=f"vec_biased{name}")
-                m.d.sync += biased.eq(scaled + Mux(i["per_channel"], own, i["add"]))
-                shifted = rounded(config.rounding, biased, i["shift"])
-                short = Signal(signed(len(shifted)), name=f"vec_short{name}")
-                m.d.sync += short.eq(shifted)
+                if config.units.multiply:
+                    total = self._finished(m, i, total, biases.word_select(c, 32).as_signed(), name)
                 byte = Signal(8, name=f"vec_byte{name}")
-                m.d.sync += byte.eq(clamped(short, i["lo"], i["hi"]))
-                found.append(self._looked_up(m, i, byte, name))
+                m.d.sync += byte.eq(clamped(total, i["lo"], i["hi"]))
+                found.append(self._looked_up(m, i, byte, name) if config.units.table or config.units.multiply else byte)
             enable = result & i["lanes"][p]
             m.d.comb += [
                 self.write.enable[p].eq(Cat(*([enable] * config.granules_per_word))),
                 self.write.data[p].eq(Cat(*found)),
             ]
         m.d.comb += [address.eq(out) for address in self.write.address]
+
+    def _finished(self, m: Module, i: dict[str, Any], total: Any, own: Any, name: str) -> Any:
+        """Scaled, biased, rounded and shifted: four stages later, where there is a register at rounding, else three."""
+        config = self.config
+        scaled = Signal(signed(TOTAL_BITS), name=f"vec_scaled{name}")
+        m.d.sync += scaled.eq(total * i["scale"] if config.units.scale else total)
+        biased = Signal(signed(TOTAL_BITS), name=f"vec_biased{name}")
+        m.d.sync += biased.eq(scaled + Mux(i["per_channel"], own, i["add"]))
+        shifted = rounded(m, config.rounding, biased, i["shift"], vec_stages(config).rounded, f"vec{name}")
+        short = Signal(signed(len(shifted)), name=f"vec_short{name}")
+        m.d.sync += short.eq(shifted)
+        return short
 
     def _looked_up(self, m: Module, i: dict[str, Any], byte: Any, name: str) -> Any:
         """The byte, or its entry in the table, two stages later."""

@@ -125,10 +125,11 @@ def library(config: ProcessorConfig, simulator: Simulator, say: Say = lambda _: 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         say(f"Building the {simulator} simulator of {config.name}, once for this configuration …")
-        (folder / "processor.il").write_text(rtlil(config), "utf-8")
+        text = rtlil(config)
+        (folder / "processor.il").write_text(text, "utf-8")
         shutil.copy(HERE / "memory.hpp", folder)
         shutil.copy(HERE / f"{simulator}.cpp", folder / "harness.cpp")
-        made = (_verilator if simulator == "verilator" else _cxxrtl)(folder)
+        made = (_verilator if simulator == "verilator" else _cxxrtl)(folder, models(text))
         found.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=found.parent, suffix=".tmp")
         os.close(handle)
@@ -143,6 +144,7 @@ def library(config: ProcessorConfig, simulator: Simulator, say: Say = lambda _: 
 def _digest(config: ProcessorConfig, simulator: Simulator) -> str:
     """A hash of everything that a simulator is made from, without making it."""
     files = [*sorted((HERE.parent / "rtl").glob("*.py")), HERE.parent / "isa.py", HERE.parent / "requant.py",
+             HERE.parent / "limits.py", HERE.parent / "stages.py",
              HERE / "memory.hpp", HERE / f"{simulator}.cpp"]  # fmt: skip
     parts = [f"{config.fingerprint:08x}", version("amaranth"), *(file.read_text("utf-8") for file in files)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
@@ -151,8 +153,13 @@ def _digest(config: ProcessorConfig, simulator: Simulator) -> str:
 FLAGS = ["-std=c++17", "-O2", "-fPIC", "-shared", "-w"]
 
 
-def _cxxrtl(folder: Path) -> Path:
-    return cxxrtl(folder, "read_rtlil processor.il")
+def models(text: str) -> str:
+    """Yosys' commands that read a device's cells, where a design in its intermediate language has some."""
+    return "read_verilog +/ice40/cells_sim.v; " if "cell \\SB_" in text else ""
+
+
+def _cxxrtl(folder: Path, cells: str) -> Path:
+    return cxxrtl(folder, f"{cells}read_rtlil processor.il; hierarchy -top processor")
 
 
 def cxxrtl(folder: Path, read: str, flags: Sequence[str] = ()) -> Path:
@@ -175,8 +182,9 @@ def cxxrtl(folder: Path, read: str, flags: Sequence[str] = ()) -> Path:
     return folder / "simulator.so"
 
 
-def _verilator(folder: Path) -> Path:
-    yosys(["-q", "-p", "read_rtlil processor.il; write_verilog -norename -noattr processor.v"], folder)
+def _verilator(folder: Path, cells: str) -> Path:
+    read = f"{cells}read_rtlil processor.il; hierarchy -top processor"
+    yosys(["-q", "-p", f"{read}; write_verilog -norename -noattr processor.v"], folder)
     return verilated(folder)
 
 
