@@ -437,6 +437,16 @@ def instructions() -> str:
     return "\n".join(parts)
 
 
+def registers() -> str:
+    """Registers of the processor."""
+    from bitwright.fpga.registers import BITS, MAP
+
+    rows = [(f"0x{r.offset:02x}", f"`{r.name}`", r.access, r.meaning) for r in MAP]
+    bits = [(f"`{b.register}`", str(b.bit), f"`{b.name}`", b.meaning) for b in BITS]
+    first = table(("offset", "register", "access", "meaning"), rows)
+    return "\n".join([first, table(("register", "bit", "name", "meaning"), bits)])
+
+
 def _fields(fields: Iterable[Any]) -> str:
     return table(
         ("field", "bits", "meaning"),
@@ -466,6 +476,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "cores": core_table,
     "processor-configs": processor_configs,
     "instructions": instructions,
+    "registers": registers,
     "errors": error_table,
     "formulas": formulas,
     "functions": function_list,

@@ -27,7 +27,7 @@ FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*) *$")
 FILE = re.compile(r"# (?P<name>[\w./-]+\.(?:py|toml|csv))")
 LANGUAGES = {"python", "console", "text", "toml", "csv", "json", "sh", "c"}
 # What a reader has anyway.
-TOOLS = {"cat", "cp", "head", "ls", "python"}
+TOOLS = {"cat", "cp", "head", "ls", "make", "python"}
 
 
 @dataclass(frozen=True)
