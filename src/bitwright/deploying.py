@@ -35,6 +35,7 @@ def deploy(
     patches: str | None = None,
     compiler: str | None = None,
     config: str | None = None,
+    frames: int | None = None,
     port: str | None = None,
     strict_timing: bool = False,
     clock_mhz: float | None = None,
@@ -55,6 +56,7 @@ def deploy(
         patches: Run the first layers patch by patch, for less RAM: ``auto``, ``off`` or the most patches.
         compiler: ``gcc`` or ``zig``; gcc where it is installed by default.  On this machine the command of a compiler.
         config: Configuration of a processor that is made for the network, for boards that have one.
+        frames: Also run this many inferences in one program, for boards that can: what that takes is the throughput.
         port: Serial port of a board that is plugged in, where it is not the only one.
         strict_timing: Refuse a bitstream that is too slow for its clock, instead of saying so.
         clock_mhz: Clock of the device, for frames per second; a usual one by default.
@@ -71,7 +73,7 @@ def deploy(
     """
     found = find_board(board)
     job = job_of(
-        quantized, core=core, kernels=kernels, patches=patches, compiler=compiler, config=config, port=port,
+        quantized, core=core, kernels=kernels, patches=patches, compiler=compiler, config=config, frames=frames, port=port,
         strict_timing=strict_timing, clock_mhz=clock_mhz, prune=prune, directory=directory, progress=progress,
     )  # fmt: skip
     if inputs is None:
@@ -87,6 +89,7 @@ def job_of(
     patches: str | None = None,
     compiler: str | None = None,
     config: str | None = None,
+    frames: int | None = None,
     port: str | None = None,
     strict_timing: bool = False,
     clock_mhz: float | None = None,
@@ -118,6 +121,7 @@ def job_of(
         patches=patches,
         compiler=compiler,
         config=config,
+        frames=frames,
         port=port,
         strict_timing=strict_timing or None,
         clock_mhz=clock_mhz,

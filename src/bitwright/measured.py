@@ -91,6 +91,10 @@ class Cost:
         basis: Whether it was counted or estimated.
         frames_per_s: Inferences in a second; None where no clock is known.
         frames_basis: In words, where that figure comes from.
+        throughput_per_s: Inferences in a second where several are under way at once; None where that is no other figure.
+        throughput_basis: In words, where that figure comes from.
+        resources: Part of the device → how many of it are needed.
+        resources_basis: In words, where those figures come from.
         memory: Kind of memory → bytes.
         limits: Kind of memory → bytes that there are.
         blocks: The map of the working memory.
@@ -111,6 +115,10 @@ class Cost:
     layers: Sequence[LayerCost] = ()
     notes: tuple[str, ...] = ()
     tables: tuple[CostTable, ...] = ()
+    throughput_per_s: float | None = None
+    throughput_basis: str = ""
+    resources: Mapping[str, int] = field(default_factory=dict)
+    resources_basis: str = ""
 
     @property
     def macs(self) -> int:
@@ -126,6 +134,15 @@ class Cost:
             "macs": self.macs,
             "frames_per_s": None if self.frames_per_s is None else round(self.frames_per_s, 3),
             "frames_basis": self.frames_basis,
+            **(
+                {}
+                if self.throughput_per_s is None
+                else {
+                    "throughput_frames_per_s": round(self.throughput_per_s, 3),
+                    "throughput_basis": self.throughput_basis,
+                }
+            ),
+            **({"resources": dict(self.resources), "resources_basis": self.resources_basis} if self.resources else {}),
             "memory": {
                 **self.memory,
                 "limits": dict(self.limits),

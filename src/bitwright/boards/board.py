@@ -35,6 +35,7 @@ class Job:
         patches: How first layers run patch by patch, as :func:`bitwright.export` has it for C.
         compiler: ``gcc`` or ``zig``; or the command of a compiler, where the board is this machine.
         config: Configuration of a processor that is made for the network.
+        frames: Inferences in one program, for figures of throughput.
         port: Serial port of a board that has one beside its name.
         strict_timing: Refuse a bitstream that is too slow for its clock.
         clock_mhz: Clock of the device, for figures per second.
@@ -50,6 +51,7 @@ class Job:
     patches: str | None = None
     compiler: str | None = None
     config: str | None = None
+    frames: int | None = None
     port: str | None = None
     strict_timing: bool | None = None
     clock_mhz: float | None = None

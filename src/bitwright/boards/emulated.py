@@ -75,7 +75,7 @@ class Emulated:
 
     @contextmanager
     def _written(self, job: Job) -> Iterator[Exported]:
-        job.refuse(self.name, "config", "port", "strict_timing")
+        job.refuse(self.name, "config", "frames", "port", "strict_timing")
         own_kernels(job, self.name)
         machine, program = self.machine, job.program
         given = sum(program.buffers[name].size_bytes for name in (*program.inputs, *program.outputs))

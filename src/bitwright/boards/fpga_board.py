@@ -139,7 +139,7 @@ class Real:
 
     @contextmanager
     def _connected(self, job: Job, *, keep: bool) -> Iterator[Connected]:
-        job.refuse(self.name, "core", "kernels", "patches", "compiler")
+        job.refuse(self.name, "core", "kernels", "patches", "compiler", "frames")
         board = self.file
         config = load_config(job.config or board.config)
         board.check(config)

@@ -44,7 +44,7 @@ class Host:
         Raises:
             ToolMissing: there is no compiler.
         """
-        job.refuse(self.name, "config", "port", "strict_timing", "clock_mhz")
+        job.refuse(self.name, "config", "frames", "port", "strict_timing", "clock_mhz")
         own_kernels(job, self.name)
         with written(job, None) as tree:
             job.tell("compiling and running")
@@ -68,7 +68,7 @@ class Host:
     @contextmanager
     def session(self, job: Job) -> Iterator[Session]:
         """See ``Board.session``."""
-        job.refuse(self.name, "config", "port", "strict_timing")
+        job.refuse(self.name, "config", "frames", "port", "strict_timing")
         own_kernels(job, self.name)
         with written(job, None) as tree:
             job.tell("compiling")

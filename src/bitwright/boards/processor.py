@@ -11,12 +11,12 @@ from typing import Literal
 import numpy as np
 
 from bitwright.boards.board import Board, Family, Job, Session, Values
-from bitwright.errors import printable
+from bitwright.errors import DoesNotFit, printable
 from bitwright.fpga.config import ProcessorConfig, load_config
-from bitwright.fpga.costing import Ends, cost, model_ends
+from bitwright.fpga.costing import Batch, Ends, cost, model_ends
 from bitwright.fpga.cycles import timing
 from bitwright.fpga.image import Image, Segment, compile_program
-from bitwright.fpga.running import Functional, Machine, fetch, run_frame
+from bitwright.fpga.running import Functional, Machine, fetch, run_frame, run_frames
 from bitwright.measured import Cost, Measured
 from bitwright.program.program import Program
 from bitwright.simulate import reference
@@ -82,8 +82,12 @@ class Simulated:
             counts.append(ends[-1].cycles)
             good, bad, where = compare(image, machine, sample)
             checked, mismatches, first = checked + good, mismatches + bad, first or where
-        found = cost(image, ends[0], times, device=f"{config.name} on {self.name}",
-                     basis="estimated" if self.kind == "model" else "measured", clock_mhz=job.clock_mhz)  # fmt: skip
+        batch = None
+        if job.frames is not None and job.frames > 1:
+            batch, good, bad, where = self._together(job, config, inputs, job.frames)
+            checked, mismatches, first = checked + good, mismatches + bad, first or where
+        found = cost(image, ends[0], times, device=f"{config.name} on {self.name}", clock_mhz=job.clock_mhz,
+                     basis="estimated" if self.kind == "model" else "measured", batch=batch)  # fmt: skip
         return Measured(
             board=self.name,
             toolchain=f"{config.name}, {config.macs} multipliers, fingerprint {config.fingerprint:#010x}",
@@ -95,6 +99,28 @@ class Simulated:
             count_range=(min(counts), max(counts)),
             seconds=time.monotonic() - began,
         )
+
+    def _together(
+        self, job: Job, config: ProcessorConfig, inputs: Mapping[str, Values], frames: int
+    ) -> tuple[Batch, int, int, str]:
+        """Several frames in one program: cycles, integers compared, how many differ, and the first in words."""
+        image = compile_program(job.program, config, frames=frames)
+        machine = self._machine(image, job)
+        recorder = _Recorder(machine, self.kind)
+        count = len(next(iter(inputs.values())))
+        samples = [{n: np.asarray(v[at % count : at % count + 1]) for n, v in inputs.items()} for at in range(frames)]
+        job.tell(f"{frames} frames in one program")
+        found = run_frames(image, recorder, samples)
+        checked = mismatches = 0
+        first = ""
+        for at, (sample, got) in enumerate(zip(samples, found, strict=True)):
+            for name, want in reference.run(job.program, sample).items():
+                wrong = int((got[name] != want).sum())
+                checked, mismatches = checked + want.size, mismatches + wrong
+                if wrong and not first:
+                    first = f"{printable(name)} of frame {at} in one program differs in {wrong} integers."
+        total = timing(image).cycles if self.kind == "model" else recorder.ends().cycles
+        return Batch(frames, total), checked, mismatches, first
 
     def _machine(self, image: Image, job: Job) -> Machine:
         if self.kind == "model":
@@ -186,7 +212,28 @@ def estimate_config(job: Job, name: str, *, clock_mhz: float | None = None) -> C
     config: ProcessorConfig = load_config(name)
     image = compile_program(job.program, config)
     times = timing(image)
-    return cost(image, model_ends(times, image), times, device=config.name, basis="estimated", clock_mhz=clock_mhz)
+    return cost(image, model_ends(times, image), times, device=config.name, basis="estimated", clock_mhz=clock_mhz,
+                batch=batch_of(job.program, config, job.frames))  # fmt: skip
+
+
+def batch_of(program: Program, config: ProcessorConfig, frames: int | None) -> Batch:
+    """What several frames in one program take, by the cycle model.
+
+    Args:
+        program: An integer program.
+        config: The processor.
+        frames: How many; by default as many as there is memory for, up to eight.
+
+    Raises:
+        DoesNotFit: there is no memory for ``frames``.
+    """
+    for count in (frames,) if frames is not None else (8, 4, 2, 1):
+        try:
+            return Batch(count, timing(compile_program(program, config, frames=count)).cycles)
+        except DoesNotFit:
+            if count in (1, frames):
+                raise
+    raise AssertionError("one frame fits or is refused")
 
 
 def find(name: str) -> Board | None:

@@ -116,7 +116,7 @@ class OverSerial:
 
     @contextmanager
     def _connected(self, job: Job) -> Iterator[Remote]:
-        job.refuse(self.name, "config", "port", "strict_timing", "compiler")
+        job.refuse(self.name, "config", "frames", "port", "strict_timing", "compiler")
         link = Link(open_port(self.name.removeprefix(STEM)))
         try:
             programs = [job.whole or job.program, job.program]  # it may have been pruned

@@ -45,6 +45,12 @@ def totals(cost: Cost) -> None:
     if cost.frames_per_s is not None:
         rate = f"{cost.frames_per_s:.3g}" if cost.frames_per_s < 100 else f"{cost.frames_per_s:,.0f}"
         screen.fact("Frames/s", rate, (f"   {screen.safe(cost.frames_basis, 300)}", "dim"), indent=2)
+    if cost.throughput_per_s is not None:
+        rate = f"{cost.throughput_per_s:.3g}" if cost.throughput_per_s < 100 else f"{cost.throughput_per_s:,.0f}"
+        screen.fact("Throughput", rate, (f"   {screen.safe(cost.throughput_basis, 300)}", "dim"), indent=2)
+    if cost.resources:
+        words = "   ".join(f"{name} {count:,}" for name, count in cost.resources.items())
+        screen.fact("Resources", words, (f"   {screen.safe(cost.resources_basis, 300)}", "dim"), indent=2)
     parts: list[Any] = []
     for key, label in NAMES.items():
         if key in cost.memory:

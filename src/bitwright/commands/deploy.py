@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 @click.option("--kernels", metavar="K", help="Whose kernels the C calls; by default bitwright's own.")
 @click.option("--compiler", metavar="C", help="gcc or zig; gcc where it is installed. On host any compiler's command.")
 @options.config
+@options.frames
 @options.port
 @options.strict_timing
 @options.patches
@@ -43,6 +44,7 @@ def deploy(
     kernels: str | None,
     compiler: str | None,
     config: str | None,
+    frames: int | None,
     port: str | None,
     strict_timing: bool,
     patches: str | None,
@@ -78,6 +80,7 @@ def deploy(
             patches=patches,
             compiler=compiler,
             config=config,
+            frames=frames,
             port=port,
             strict_timing=strict_timing,
             clock_mhz=clock,

@@ -75,6 +75,16 @@ def port(function: F) -> F:
     )
 
 
+def frames(function: F) -> F:
+    """``--frames``."""
+    return click.option(
+        "--frames",
+        type=click.IntRange(min=1, max=64),
+        metavar="N",
+        help="N inferences in one program of a processor that is made for the network, for its throughput.",
+    )(function)
+
+
 def strict_timing(function: F) -> F:
     """``--strict-timing``."""
     return click.option(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bitwright.fpga.cycles import Timing
@@ -11,6 +11,15 @@ from bitwright.fpga.jobs import ConvJob, HostJob, VecJob
 from bitwright.measured import Basis, Cost, CostTable, LayerCost
 
 MIB = 1 << 20
+WAITS = {
+    "array": "the array",
+    "vector unit": "the vector unit",
+    "weights": "weights",
+    "input": "memory",
+    "results": "memory, which takes results",
+    "latency": "the layer before it",
+}
+"""What ``LayerCycles.bound`` says of a layer that could be faster."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +64,23 @@ def model_ends(timing: Timing, image: Image) -> Ends:
     return Ends(tuple(segments))
 
 
-def cost(image: Image, ends: Ends, timing: Timing, *, device: str, basis: Basis, clock_mhz: float | None) -> Cost:
+@dataclass(frozen=True)
+class Batch:
+    """A program for several frames.
+
+    Attributes:
+        frames: How many.
+        cycles: Of all of them.
+    """
+
+    frames: int
+    cycles: int
+
+
+def cost(
+    image: Image, ends: Ends, timing: Timing, *, device: str, basis: Basis, clock_mhz: float | None,
+    batch: Batch | None = None,
+) -> Cost:  # fmt: skip
     """Cycles in the words that all devices share.
 
     Args:
@@ -65,6 +90,7 @@ def cost(image: Image, ends: Ends, timing: Timing, *, device: str, basis: Basis,
         device: Name for the reader.
         basis: ``measured`` or ``estimated``.
         clock_mhz: Clock; the configuration's by default.
+        batch: What several frames in one program take, if that was found out.
     """
     clock_hz = image.config.clock_hz if clock_mhz is None else round(clock_mhz * 1e6)
     cycles = ends.layers()
@@ -77,7 +103,7 @@ def cost(image: Image, ends: Ends, timing: Timing, *, device: str, basis: Basis,
             continue
         row = bound[number]
         by = "array" if isinstance(job, ConvJob) else "vector unit"
-        waits = "" if row.bound in ("array", "vector") else f", waits for {row.bound}"
+        waits = "" if row.bound == by else f", waits for {WAITS[row.bound]}"
         rows.append(
             LayerCost(
                 step=job.name,
@@ -108,7 +134,11 @@ def cost(image: Image, ends: Ends, timing: Timing, *, device: str, basis: Basis,
         limits={"external_bytes": image.config.bus.memory_bytes},
         layers=rows,
         notes=tuple(notes),
-        tables=(profiler(image, ends, clock_hz), memory_map(image)),
+        tables=(profiler(image, ends, clock_hz, batch), stalls(image, cycles, timing), memory_map(image)),
+        throughput_per_s=clock_hz * batch.frames / batch.cycles if batch is not None else None,
+        throughput_basis=f"with {batch.frames} frames in one program, {batch.cycles:,} cycles"
+        if batch is not None
+        else "",
     )
 
 
@@ -127,8 +157,30 @@ def memory_map(image: Image) -> CostTable:
     return CostTable(title="Memory map", columns=("offset_name", "offset_address", "allocated_space"), rows=tuple(rows))
 
 
-def profiler(image: Image, ends: Ends, clock_hz: int, frames: int = 1) -> CostTable:
-    """Latency of the network, its two modules and their layers; a module's cycles are the sum of its layers'."""
+def stalls(image: Image, cycles: Mapping[int, int], timing: Timing) -> CostTable:
+    """For how much of a layer's time each part of the processor works, and what it waits for."""
+    rows = []
+    for row in timing.layers:
+        job, count = image.graph.jobs[row.stamp], max(cycles[row.stamp], 1)
+        assert not isinstance(job, HostJob)
+        parts = (row.conv, row.vec, row.read, row.weights, row.write)
+        busy = [f"{min(100 * part / count, 100):.0f} %" if part else "" for part in parts]
+        rows.append((job.layer, f"{cycles[row.stamp]}", *busy, row.bound))
+    host = [job for job in image.graph.jobs if isinstance(job, HostJob)]
+    rows += [(job.step.layer, "", "", "", "", "", "", "host") for job in host]
+    return CostTable(
+        title="Where the cycles go",
+        columns=("", "cycles", "array", "vector unit", "loads input", "loads weights", "stores", "bound by"),
+        rows=tuple(rows),
+        note="* Parts work at the same time, also for neighboring layers",
+    )
+
+
+def profiler(image: Image, ends: Ends, clock_hz: int, batch: Batch | None = None) -> CostTable:
+    """Latency of the network, its two modules and their layers; a module's cycles are the sum of its layers'.
+
+    The last columns are those of ``batch``, or of one frame: frames, cycles of all, frames in a second.
+    """
     cycles = ends.layers()
     dense = [n for n in cycles if _dense(image, n)]
     conv = [n for n in cycles if n not in dense]
@@ -137,7 +189,9 @@ def profiler(image: Image, ends: Ends, clock_hz: int, frames: int = 1) -> CostTa
     def row(name: str, count: int, last: Sequence[str] = ("", "", "")) -> tuple[str, ...]:
         return (name, f"{count}", f"{count / clock_hz:.5f}", *last)
 
-    whole = (str(frames), str(frames * total), f"{clock_hz / total:.1f}" if total else "")
+    all_of = batch or Batch(1, total)
+    rate = f"{clock_hz * all_of.frames / all_of.cycles:.1f}" if all_of.cycles else ""
+    whole = (str(all_of.frames), str(all_of.cycles), rate)
     rows = [row("Network", total, whole)]
     for title, numbers in (("conv_module", conv), ("fc_module", dense)):
         if numbers:

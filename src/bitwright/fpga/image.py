@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.errors import DoesNotFit
+from bitwright.fpga import limits
 from bitwright.fpga.config import INSTRUCTION_BYTES, ProcessorConfig
 from bitwright.fpga.emit import emit
+from bitwright.fpga.frames import Frames, copied
 from bitwright.fpga.isa import Instruction, assemble
 from bitwright.fpga.jobs import ConvJob, Graph, HostJob, Place, VecJob
 from bitwright.fpga.mapping import build
@@ -64,6 +66,7 @@ class Image:
         addresses: Storage → its first byte.
         memory: Initial content from ``memory_offset`` on: instructions and parameters.
         memory_offset: First byte of ``memory``.
+        frames: How many frames one run of the program computes, and where their tensors are.
     """
 
     program: Program
@@ -74,6 +77,7 @@ class Image:
     addresses: Mapping[str, int]
     memory: NDArray[np.uint8]
     memory_offset: int
+    frames: Frames = field(default_factory=Frames)
 
     @property
     def size_bytes(self) -> int:
@@ -89,7 +93,9 @@ class Image:
         return self.addresses[place.storage] + place.first_word * self.config.icp
 
 
-def compile_program(program: Program, config: ProcessorConfig, *, keep: bool = False, clear: bool = False) -> Image:
+def compile_program(
+    program: Program, config: ProcessorConfig, *, keep: bool = False, clear: bool = False, frames: int = 1
+) -> Image:
     """Compile a program for a configuration.
 
     Args:
@@ -97,6 +103,7 @@ def compile_program(program: Program, config: ProcessorConfig, *, keep: bool = F
         config: The processor.
         keep: Give every tensor memory of its own, so that all can be read afterwards.
         clear: Leave maxima that could be fused as jobs of their own (their inputs can then be read too).
+        frames: Frames that one run of the program computes.
 
     Raises:
         DoesNotFit: a layer does not fit the buffers, or the whole does not fit the external memory.
@@ -109,8 +116,14 @@ def compile_program(program: Program, config: ProcessorConfig, *, keep: bool = F
         }
     if unfused:
         graph = build(program, config, frozenset(unfused))
-    streams = _streams(graph, config)
-    return _place(program, config, graph, streams, keep=keep)
+    sizes, together = _storages(graph), Frames()
+    if frames > 1:
+        strides = {name: -(-sizes[name] // _align(config)) * _align(config) // config.icp
+                   for name in copied(graph, program.outputs, _runs(graph))}  # fmt: skip
+        sizes |= {name: words * config.icp * frames for name, words in strides.items()}
+        together = Frames(frames, strides)
+    streams = _streams(graph, config, together)
+    return _place(program, config, graph, streams, sizes, together, keep=keep)
 
 
 def _fits(job: ConvJob, config: ProcessorConfig) -> bool:
@@ -124,14 +137,29 @@ def _fits(job: ConvJob, config: ProcessorConfig) -> bool:
 Part = tuple[Stream, tuple[int, ...]] | HostJob
 
 
-def _streams(graph: Graph, config: ProcessorConfig) -> list[Part]:
+def _align(config: ProcessorConfig) -> int:
+    return max(config.icp, 64)
+
+
+def _runs(graph: Graph) -> list[list[tuple[int, ConvJob | VecJob]]]:
+    """Jobs of the processor that the host does not interrupt, with their numbers."""
+    runs: list[list[tuple[int, ConvJob | VecJob]]] = [[]]
+    for number, job in enumerate(graph.jobs):
+        if isinstance(job, HostJob):
+            runs.append([])
+        else:
+            runs[-1].append((number, job))
+    return [run for run in runs if run]
+
+
+def _streams(graph: Graph, config: ProcessorConfig, frames: Frames) -> list[Part]:
     """Runs of jobs of the processor as streams, jobs of the host between them."""
     parts: list[Part] = []
     run: list[tuple[int, ConvJob | VecJob]] = []
 
     def flush() -> None:
         if run:
-            parts.append((emit(config, run), tuple(number for number, _ in run)))
+            parts.append((emit(config, frames.expand(run)), tuple(number for number, _ in run)))
             run.clear()
 
     for number, job in enumerate(graph.jobs):
@@ -179,9 +207,8 @@ def _lifetimes(program: Program, graph: Graph) -> dict[str, tuple[int, int]]:
     return alive
 
 
-def _allocate(sizes: Mapping[str, int], alive: Mapping[str, tuple[int, int]], icp: int) -> tuple[dict[str, int], int]:
+def _allocate(sizes: Mapping[str, int], alive: Mapping[str, tuple[int, int]], align: int) -> tuple[dict[str, int], int]:
     """First fit by size, largest first; the offsets and the total."""
-    align = max(icp, 64)
     placed: list[tuple[int, int, tuple[int, int]]] = []
     offsets: dict[str, int] = {}
     for name in sorted(sizes, key=lambda n: (-sizes[n], n)):
@@ -197,9 +224,12 @@ def _allocate(sizes: Mapping[str, int], alive: Mapping[str, tuple[int, int]], ic
     return offsets, max((b for _, b, _ in placed), default=0)
 
 
-def _place(program: Program, config: ProcessorConfig, graph: Graph, parts: list[Part], *, keep: bool) -> Image:
-    sizes = _storages(graph)
-    alive = _lifetimes(program, graph)
+def _place(
+    program: Program, config: ProcessorConfig, graph: Graph, parts: list[Part], sizes: Mapping[str, int], frames: Frames,
+    *, keep: bool,
+) -> Image:  # fmt: skip
+    # What has a copy for each frame must stay while other frames are computed.
+    alive = _lifetimes(program, graph) | dict.fromkeys(frames.strides, (0, len(graph.jobs)))
     inputs = {place.storage for found in graph.inputs.values() for place in found}
     outputs = {graph.places[name].storage for name in program.outputs if name in graph.places} - inputs
     inside = {n: s for n, s in sizes.items() if n in alive and n not in inputs | outputs}
@@ -209,9 +239,9 @@ def _place(program: Program, config: ProcessorConfig, graph: Graph, parts: list[
     dense = [(s, i) for s, _ in streams for i, data in enumerate(s.data) if data.dense]
     others = [(s, i) for s, _ in streams for i, data in enumerate(s.data) if not data.dense]
     always = dict.fromkeys(sizes, (0, 0))
-    in_at, in_size = _allocate({n: sizes[n] for n in inputs}, always, config.icp)
-    out_at, out_size = _allocate({n: sizes[n] for n in outputs}, always, config.icp)
-    mid_at, mid_size = _allocate(inside, alive, config.icp)
+    in_at, in_size = _allocate({n: sizes[n] for n in inputs}, always, _align(config))
+    out_at, out_size = _allocate({n: sizes[n] for n in outputs}, always, _align(config))
+    mid_at, mid_size = _allocate(inside, alive, _align(config))
     count = sum(len(s.items) for s, _ in streams)
     used = (
         ("InputDataOffset", in_size),
@@ -265,8 +295,9 @@ def _place(program: Program, config: ProcessorConfig, graph: Graph, parts: list[
                 made.append(replace(item.instruction, address=item.instruction.address + base))
             else:
                 made.append(item)
+        limits.check(config, made)
         code = assemble(made)
         memory[point - memory_offset : point - memory_offset + len(code)] = np.frombuffer(code, np.uint8)
         final.append(Segment(point, tuple(made), numbers))
         point += len(code)
-    return Image(program, config, graph, tuple(final), tuple(regions), addresses, memory, memory_offset)
+    return Image(program, config, graph, tuple(final), tuple(regions), addresses, memory, memory_offset, frames)
