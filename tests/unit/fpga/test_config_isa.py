@@ -20,7 +20,7 @@ def test_configurations_load_and_have_fingerprints_of_their_own(name: str) -> No
     assert config.name == name
     assert load_config(FOLDER / f"{name}.toml") == config
     assert replace(config, name="x", summary="y", clock_hz=1).fingerprint == config.fingerprint
-    assert replace(config, queue=config.queue + 1).fingerprint != config.fingerprint
+    assert replace(config, queue=config.queue * 2).fingerprint != config.fingerprint
     assert len({load_config(n).fingerprint for n in list_configs()}) == len(list_configs())
 
 
