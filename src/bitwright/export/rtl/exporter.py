@@ -84,9 +84,10 @@ def export_rtl(
     checked = bench(image, random_samples(q.program, 1)[0], chosen)
     times = timing(image)
     cycles = sum(times.segments)
-    facts = Facts(image, chosen, driver, cycles, checked.compared, list(checked.files))
+    hardware = verilog(processor, chosen)
+    facts = Facts(image, chosen, driver, cycles, checked.compared, hardware)
     texts: dict[str, str] = {
-        "rtl/processor.v": verilog(processor, chosen),
+        "rtl/processor.v": hardware,
         "rtl/configuration.toml": configuration_toml(processor),
         "image/memory_map.txt": memory_map(image),
         "image/program.txt": listing(image),

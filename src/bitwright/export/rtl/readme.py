@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
 from dataclasses import dataclass
 
 from bitwright.errors import printable
@@ -40,7 +40,7 @@ class Facts:
         driver: The C files.
         cycles: Of a frame, by the cycle model.
         compared: Bytes that the bench compares.
-        bench_files: Its files.
+        verilog: The processor.
     """
 
     image: Image
@@ -48,7 +48,7 @@ class Facts:
     driver: Driver
     cycles: int
     compared: int
-    bench_files: Sequence[str]
+    verilog: str
 
 
 def makefile() -> str:
@@ -105,7 +105,8 @@ def readme(facts: Facts) -> str:
 # {name} on bitwright's open processor
 
 {config.pp} × {config.icp} × {config.ocp} = {config.macs} multipliers, configuration `{printable(config.name, 60)}`, \
-fingerprint 0x{config.fingerprint:08x}, with {BUS_WORDS[facts.bus]}.
+fingerprint 0x{config.fingerprint:08x},
+with {BUS_WORDS[facts.bus]}.
 A frame takes {facts.cycles:,} cycles by the cycle model ({config.clock_hz / facts.cycles:.1f} a second at \
 {config.clock_hz / 1e6:g} MHz), in {len(segments)} program{"s" if len(segments) != 1 else ""}, and
 {image.size_bytes:,} bytes of external memory.
@@ -132,7 +133,7 @@ differ; it also checks the rules of the bus.
 ## Connect it
 
 ```verilog
-{instantiation(facts.bus, config.bus.bytes)}
+{instantiation(facts.verilog)}
 ```
 
 {NOTES[facts.bus]}
@@ -175,40 +176,28 @@ To run a program without the driver: write the image and the input, write `MEMOR
 """
 
 
-def instantiation(bus: Bus, beat_bytes: int) -> str:
-    """The module with its ports, to be pasted."""
-    wide, strobes = 8 * beat_bytes - 1, beat_bytes - 1
-    data, lanes = f"[{wide}:0]", f"[{strobes}:0]"
-    if bus == "axi4":
-        groups = [
-            ("aclk", "aresetn", "interrupt"),
-            ("m_axi_araddr [31:0]", "m_axi_arlen [7:0]", "m_axi_arsize [2:0]", "m_axi_arburst [1:0]",
-             "m_axi_arcache [3:0]", "m_axi_arprot [2:0]", "m_axi_arvalid", "m_axi_arready"),
-            (f"m_axi_rdata {data}", "m_axi_rresp [1:0]", "m_axi_rlast", "m_axi_rvalid", "m_axi_rready"),
-            ("m_axi_awaddr [31:0]", "m_axi_awlen [7:0]", "m_axi_awsize [2:0]", "m_axi_awburst [1:0]",
-             "m_axi_awcache [3:0]", "m_axi_awprot [2:0]", "m_axi_awvalid", "m_axi_awready"),
-            (f"m_axi_wdata {data}", f"m_axi_wstrb {lanes}", "m_axi_wlast", "m_axi_wvalid", "m_axi_wready"),
-            ("m_axi_bresp [1:0]", "m_axi_bvalid", "m_axi_bready"),
-            ("s_axi_awaddr [7:0]", "s_axi_awprot [2:0]", "s_axi_awvalid", "s_axi_awready"),
-            ("s_axi_wdata [31:0]", "s_axi_wstrb [3:0]", "s_axi_wvalid", "s_axi_wready"),
-            ("s_axi_bresp [1:0]", "s_axi_bvalid", "s_axi_bready"),
-            ("s_axi_araddr [7:0]", "s_axi_arprot [2:0]", "s_axi_arvalid", "s_axi_arready"),
-            ("s_axi_rdata [31:0]", "s_axi_rresp [1:0]", "s_axi_rvalid", "s_axi_rready"),
-        ]  # fmt: skip
-    else:
-        groups = [
-            ("clk_i", "rst_i", "interrupt"),
-            ("wbm_adr_o [31:0]", f"wbm_dat_o {data}", f"wbm_dat_i {data}", f"wbm_sel_o {lanes}", "wbm_we_o"),
-            ("wbm_cyc_o", "wbm_stb_o", "wbm_stall_i", "wbm_ack_i", "wbm_err_i"),
-            ("wbs_adr_i [7:0]", "wbs_dat_i [31:0]", "wbs_dat_o [31:0]", "wbs_sel_i [3:0]", "wbs_we_i"),
-            ("wbs_cyc_i", "wbs_stb_i", "wbs_stall_o", "wbs_ack_o", "wbs_err_o"),
-        ]
+def instantiation(verilog: str) -> str:
+    """The module with its ports, to be pasted; read off the Verilog, so that it is what is there."""
+    top = verilog[: verilog.index("endmodule")]
+    found = {
+        name: f"{direction:<6} {width or ''}".rstrip()
+        for direction, width, name in re.findall(r"^  (input|output) (\[\d+:0\] )?(\w+);$", top, re.MULTILINE)
+    }
+    names = sorted(found, key=_order)
+    widest = max(len(name) for name in names)
     lines = []
-    for at, group in enumerate(groups):
-        comma = "," if at + 1 < len(groups) else ""
-        widths = (
-            f"    // {', '.join(p.replace(' ', '') for p in group if ' ' in p)}" if any(" " in p for p in group) else ""
-        )
-        plain = [f".{port.partition(' ')[0]}({port.partition(' ')[0]})" for port in group]
-        lines.append(f"    {', '.join(plain)}{comma}{widths}")
+    for at, name in enumerate(names):
+        comma = "," if at + 1 < len(names) else ""
+        connected = f".{name}({name}){comma}"
+        lines.append(f"    {connected:<{2 * widest + 4}} // {found[name]}")
     return "processor processor_0 (\n" + "\n".join(lines) + "\n);"
+
+
+GROUPS = ("aclk", "aresetn", "clk_i", "rst_i", "interrupt", "m_axi_ar", "m_axi_r", "m_axi_aw", "m_axi_w", "m_axi_b", "wbm_",
+          "s_axi_aw", "s_axi_w", "s_axi_b", "s_axi_ar", "s_axi_r", "wbs_")  # fmt: skip
+
+
+def _order(name: str) -> tuple[int, str]:
+    """Clock and reset, then channel by channel."""
+    longest = max((group for group in GROUPS if name.startswith(group)), key=len)
+    return GROUPS.index(longest), name
