@@ -15,7 +15,7 @@ from bitwright.export.c.writer import random_samples
 from bitwright.fpga import cycles
 from bitwright.fpga.config import Multiplier, load_config
 from bitwright.fpga.image import Image, Segment, compile_program
-from bitwright.fpga.running import run_frame
+from bitwright.fpga.running import run_frame, run_frames
 from bitwright.fpga.sim.machine import Simulated, check_fingerprint
 from bitwright.number.format import Rounding
 from bitwright.program.program import Program
@@ -79,7 +79,7 @@ def test_configurations_of_devices(name: str, seed: int) -> None:
     config = load_config(name)
     program = fpga_programs.random_program(seed + 20)
     image = compile_program(program, config, keep=True)
-    machine = Timed(image, config)
+    machine = Timed(image)
     check(program, image, machine)
     assert machine.layers > 0
 
@@ -100,6 +100,18 @@ def test_stalls_of_the_memory_change_no_bit(seed: int, percent: int) -> None:
     check(program, image, machine)
     without = sum(cycles.simulate(CONFIG, p.instructions)[0] for p in image.parts if isinstance(p, Segment))
     assert machine.cycles > without
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_several_frames_in_one_program(seed: int) -> None:
+    program = fpga_programs.random_program(seed)
+    image = compile_program(program, CONFIG, frames=3)
+    machine = Timed(image)
+    samples = random_samples(program, 3)
+    for sample, outputs in zip(samples, run_frames(image, machine, samples), strict=True):
+        for name, want in reference.run(program, sample).items():
+            np.testing.assert_array_equal(outputs[name], want)
+    assert machine.layers > 0
 
 
 def test_a_second_frame_gives_the_same_as_the_first() -> None:

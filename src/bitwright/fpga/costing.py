@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from bitwright.fpga.cycles import Timing
 from bitwright.fpga.image import Image, Segment
 from bitwright.fpga.jobs import ConvJob, HostJob, VecJob
+from bitwright.fpga.resources import in_words, resources
 from bitwright.measured import Basis, Cost, CostTable, LayerCost
 
 MIB = 1 << 20
@@ -117,6 +118,7 @@ def cost(
         )
     hosts = [job for job in image.graph.jobs if isinstance(job, HostJob)]
     notes = []
+    needed = resources(image.config)
     if hosts:
         share = sum(job.macs for job in hosts) / max(sum(image.program.macs.values()), 1)
         notes.append(
@@ -135,6 +137,8 @@ def cost(
         layers=rows,
         notes=tuple(notes),
         tables=(profiler(image, ends, clock_hz, batch), stalls(image, cycles, timing), memory_map(image)),
+        resources={n: getattr(needed, n) for n in ("dsp", "lut", "ff", "bram")} | {"ram_bytes": needed.ram_bytes},
+        resources_basis=in_words(needed),
         throughput_per_s=clock_hz * batch.frames / batch.cycles if batch is not None else None,
         throughput_basis=f"with {batch.frames} frames in one program, {batch.cycles:,} cycles"
         if batch is not None
