@@ -6,13 +6,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import numpy as np
+
 from bitwright.calibrate.assign import INDEX, Formats
-from bitwright.mend.bench import Bench, surely_better
+from bitwright.mend.bench import Bench, quantized_inputs, surely_better
 from bitwright.mend.repair import Clock
 from bitwright.mend.solution import Solution
 from bitwright.number.format import Format
+from bitwright.simulate.engine import Engine
 
 ACTIVATION, WEIGHT = "activation", "weight"
+LOOKED_AT = 8
+"""Samples that say how many codes a tensor uses."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +27,8 @@ class LearnRanges:
     Steps of powers of two move by one exponent, others by the factors given.  Tensors that share a format move
     together.  Where limits of the shift tie a layer's input, weights and output, a single move may be impossible or
     pointless, so neighbours are moved together as well.  A move is kept only if its gain, sample by sample, is more
-    than chance explains: a search that takes every gain on a few dozen samples learns these samples.
+    than chance explains: a search that takes every gain on a few dozen samples learns these samples.  Tensors that use
+    the fewest codes come first, so that a search that is cut short has looked where steps cost most.
 
     Attributes:
         rounds: How often to go through all formats; it ends early when none moves.
@@ -54,7 +60,7 @@ class LearnRanges:
         tried = moved = 0
         for round_ in range(self.rounds):
             before = moved
-            for kind, name in _formats(solution, weights=self.weights):
+            for kind, name in coarsest_first(solution, bench, _formats(solution, weights=self.weights)):
                 clock.tell(f"round {round_ + 1}, {name}: {heights.mean():.2f} dB")
                 seen: list[Formats] = []
                 for formats in self._moves(solution, kind, name):
@@ -136,6 +142,28 @@ def _formats(solution: Solution, *, weights: bool) -> list[tuple[str, str]]:
         elif weights and name in solution.formats.weights and name not in solution.constants.weights:
             found.append((WEIGHT, name))
     return found
+
+
+def coarsest_first(solution: Solution, bench: Bench, names: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """``names`` by the mean square of their integers: the smaller it is, the louder is the noise of rounding to them."""
+    program = solution.program(bench.target)
+    named = {b.tensor: b.name for b in reversed(tuple(program.buffers.values())) if b.tensor is not None}
+    wanted = [named[name] for kind, name in names if kind == ACTIVATION and name in named]
+    some = {name: x[:LOOKED_AT] for name, x in bench.fit.items()}
+    whole = replace(program, outputs=tuple(dict.fromkeys((*wanted, *program.outputs))))
+    values = Engine(whole).run(quantized_inputs(whole, bench.network.inputs, some))
+    weights = {one.layer: program.tensors[one.tensor] for one in program.learnables if one.parameter == "Weights"}
+
+    def height(item: tuple[str, str]) -> float:
+        kind, name = item
+        codes = weights.get(name) if kind == WEIGHT else values.get(named.get(name, ""))
+        if codes is None:
+            return float("inf")
+        format = solution.formats.weights[name] if kind == WEIGHT else solution.formats.activations[name]
+        zero = format.zero_point if kind == ACTIVATION else 0
+        return float(np.mean(np.square(codes.astype(np.float64) - zero)))
+
+    return sorted(names, key=height)
 
 
 def _same(a: Formats, b: Formats) -> bool:
