@@ -101,7 +101,8 @@ def export(
     texts |= {name: value for name, value in named.items() if value is not None}
     chosen = find_exporter(to).parse(texts)
     q = Quantized.load(quantized)
-    result = run(q, to, output, verify=verify, data=data, samples=samples, options=chosen)
+    with screen.progress("Exporting", quiet=as_json):  # a sign of life: some formats build simulators
+        result = run(q, to, output, verify=verify, data=data, samples=samples, options=chosen)
     if as_json:
         screen.emit_json(result.to_json())
     else:

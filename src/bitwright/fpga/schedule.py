@@ -79,10 +79,12 @@ def schedule(image: Image) -> Schedule:
             flush()
             actions.append(part)
             continue
-        for name in dict.fromkeys((*part.reads, *part.step.inputs)):
-            if name not in known:
-                fetches.append(Fetch(name))
-                known.add(name)
+        missing = [name for name in dict.fromkeys((*part.reads, *part.step.inputs)) if name not in known]
+        sent = {action.place.storage for action in sends if isinstance(action, Send)}
+        if sent & {graph.places[name].storage for name in missing}:
+            flush()  # what it reads is another view of what the host has just made
+        fetches += [Fetch(name) for name in missing]
+        known.update(missing)
         steps.append(part)
         known.update(part.step.outputs)
         for name in part.step.outputs:

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from bitwright.export.c.names import comment
 from bitwright.fpga.image import Image, Segment
-from bitwright.fpga.jobs import Place
+from bitwright.fpga.jobs import HostJob, Place
 from bitwright.fpga.registers import BY_NAME, IDENTITY, bit
 from bitwright.fpga.running import Functional, run_frame
-from bitwright.fpga.schedule import Fetch, schedule
+from bitwright.fpga.schedule import Fetch, Send, schedule
 from bitwright.fpga.verilog import Bus
 
 Values = NDArray[np.integer[Any]]
@@ -110,13 +110,28 @@ def _read_by_host(image: Image) -> list[list[str]]:
     """For each segment the tensors that the host reads after it, the network's outputs among them."""
     found: list[list[str]] = []
     plan = schedule(image)
+    places = image.graph.places
+    by_host: set[str] = set()  # storages that the host wrote last
     for action in plan.actions:
-        if isinstance(action, Segment):
-            found.append([])
-        elif isinstance(action, Fetch) and found:
-            found[-1].append(action.buffer)
+        match action:
+            case Segment():
+                found.append([])
+                jobs = [image.graph.jobs[number] for number in action.jobs]
+                by_host -= {
+                    place.storage
+                    for job in jobs
+                    if not isinstance(job, HostJob)
+                    for p in job.pieces
+                    for place in p.written
+                }
+            case Send(_, place):
+                by_host.add(place.storage)
+            case Fetch(name) if found and places[name].storage not in by_host:
+                found[-1].append(name)
+            case _:
+                pass
     if found:
-        found[-1] += plan.results
+        found[-1] += [name for name in plan.results if places[name].storage not in by_host]
     return found
 
 

@@ -74,7 +74,7 @@ verilator: obj_dir/Vtestbench
 \t@grep -q '^PASS' result.txt
 
 obj_dir/Vtestbench: $(SOURCES)
-\tverilator --binary --timing -O3 -Wno-fatal -Wno-lint -Wno-style --top-module testbench $(SOURCES)
+\tverilator --binary --timing -j 0 -O3 -CFLAGS "-std=c++20 -O2" -Wno-fatal -Wno-lint -Wno-style --top-module testbench $(SOURCES)
 
 clean:
 \trm -rf testbench.vvp obj_dir result.txt
@@ -114,7 +114,7 @@ A frame takes {facts.cycles:,} cycles by the cycle model ({config.clock_hz / fac
 | folder | what |
 |---|---|
 | `rtl/` | `processor.v`, module `processor`, one file of Verilog-2005 without vendor primitives; `configuration.toml`, which it was made from |
-| `image/` | `image.bin`, instructions and parameters; `memory_map.txt`, regions, tensors and the order of a frame; `program.txt`, the instructions |
+| `image/` | `image.bin`, instructions and parameters (as words in hexadecimal: `bench/image.hex`); `memory_map.txt`, regions, tensors and the order of a frame; `program.txt`, the instructions |
 | `bench/` | a self-checking test bench with its memory contents |
 | `driver/` | C99 for the host: `bitwright_processor.*` for any network, `{prefix}*` for this one, `example.c` |
 
