@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from bitwright.fpga.config import ProcessorConfig
 from bitwright.fpga.layout import HOLE
 
+NEAR = 16
+"""Channels among which a partner is looked for."""
+
 Weights = NDArray[np.signedinteger[Any]]
 
 
@@ -33,22 +36,23 @@ def exact_order(weights: Weights, config: ProcessorConfig) -> list[int] | None:
     flat = weights.reshape(len(weights), -1)
     if exact(flat, config):
         return None
-    harmful = [o for o in range(len(flat)) if (flat[o] == -128).any()]
-    harmless = [o for o in range(len(flat)) if o not in set(harmful)]
+    left = list(range(len(flat)))
     order: list[int] = []
-    while harmful or harmless:
-        lane = len(order) % config.ocp
-        if lane % 2 == 0:
-            # A channel with -128 where it does no harm; the others are kept for odd lanes.
-            order.append((harmful or harmless).pop(0))
+    while left:
+        order.append(left.pop(0))
+        if len(order) % config.ocp == 0 or len(order) % config.ocp % 2 == 0 or not left:
             continue
-        low = flat[order[-1]]
-        fits = next((o for o in (*harmless, *harmful) if not clashes(low, flat[o])), None)
-        if fits is None:
-            order.append(HOLE)
+        low = order[-1]
+        # The next channel, in either order; else a near one, so that readers of a few channels find them together.
+        if not clashes(flat[low], flat[left[0]]):
+            order.append(left.pop(0))
+        elif not clashes(flat[left[0]], flat[low]):
+            order[-1:] = [left.pop(0), low]
         else:
-            (harmless if fits in harmless else harmful).remove(fits)
-            order.append(fits)
+            near = next((o for o in left[1:NEAR] if not clashes(flat[low], flat[o])), None)
+            order.append(HOLE if near is None else near)
+            if near is not None:
+                left.remove(near)
     return order
 
 

@@ -201,12 +201,16 @@ def chunk_words(config: ProcessorConfig, groups: int) -> int:
     return -(-groups * config.ocp // config.icp)
 
 
-def _fits(where: str, layer: str, need: int, have: int, icp: int, remedy: str) -> DoesNotFit:
+def _fits(config: ProcessorConfig, layer: str, memory: str, what: str, need: int, word: int) -> DoesNotFit:
+    """``need`` words of ``word`` bytes of a buffer are more than it has."""
+    have = getattr(config.memory, memory)
     return DoesNotFit(
-        f'Layer "{printable(layer)}" does not fit the processor: its {where} needs {need} words, {need - have} more than '
-        f"the {have} that there are. {remedy}",
-        need_bytes=need * icp,
-        have_bytes=have * icp,
+        f'Layer "{printable(layer)}" does not fit the processor {printable(config.name)}: {what} needs {need} words '
+        f"({need * word} bytes) of memory.{memory}, which has {have} ({have * word} bytes), {need - have} too few. Give a "
+        f"configuration of your own with memory.{memory} = {1 << (need - 1).bit_length()}, let bitwright estimate --fit "
+        "find one, or take a network with fewer channels in this layer.",
+        need_bytes=need * word,
+        have_bytes=have * word,
     )
 
 
@@ -221,7 +225,7 @@ def tile_conv(job: ConvJob, config: ProcessorConfig) -> ConvTiling:
     unit = min(lcm(config.ocp, config.icp) // config.ocp, found.groups)
     widest = max(found.words(a, min(a + unit, found.groups)) for a in range(0, found.groups, unit))
     if widest > memory.weight:
-        raise _fits("smallest chunk of weights", job.name, widest, memory.weight, config.icp * config.ocp, _ENLARGE)
+        raise _fits(config, job.layer, "weight", "its smallest chunk of weights", widest, config.icp * config.ocp)
     whole = widest > memory.weight // 2
     width = job.out.layout.width
     for count in range(1, width + 1):
@@ -243,11 +247,12 @@ def tile_conv(job: ConvJob, config: ProcessorConfig) -> ConvTiling:
         )
     rows = Rows(config.pp, job.window.rows)
     need = rows.slots(1) * job.source.layout.words * ((job.window.columns.taps - 1) * job.window.columns.dilation + 1)
-    raise _fits("window over the rows of one output column, twice in the activation buffer,", job.name, 2 * need,
-                memory.act, config.icp, _ENLARGE)  # fmt: skip
-
-
-_ENLARGE = "Take a configuration with a larger buffer, or a network with fewer channels in this layer."
+    if 2 * need > memory.act:
+        raise _fits(config, job.layer, "act", "twice the window of one output column", 2 * need, config.icp)
+    words = 2 * chunk_words(config, unit)
+    if words > memory.out:
+        raise _fits(config, job.layer, "out", "twice one pixel of results", words, config.icp)
+    raise _fits(config, job.layer, "mid", "the rows that the maximum after it reads", memory.mid + 1, config.icp)
 
 
 def _conv_columns(job: ConvJob, each: int) -> int:
@@ -388,6 +393,10 @@ def tile_vec(job: VecJob, config: ProcessorConfig) -> VecTiling:
             chunks=tuple((a, min(a + chunk, words)) for a in range(0, words, chunk)),
             tile_groups=groups,
         )
-    need = 2 * len(job.sources) * rows.slots(1) * Strip(0, 1).reads(job.window.columns)[1]
-    raise _fits("window over the rows of one output column, twice in the vector buffer,", job.name, need, memory.mid,
-                config.icp, _ENLARGE)  # fmt: skip
+    one = Strip(0, 1).reads(job.window.columns)[1]
+    need = 2 * len(job.sources) * rows.slots(1) * one
+    if need > memory.mid:
+        raise _fits(config, job.layer, "mid", "twice the window of one output column", need, config.icp)
+    if taps > memory.vector_weight:
+        raise _fits(config, job.layer, "vector_weight", "the window of one word of channels", taps, config.icp)
+    raise _fits(config, job.layer, "out", "twice one word of results", 2, config.icp)
