@@ -1,7 +1,7 @@
 """Boards with an FPGA that the open processor is built for: a TOML file each in ``boards/``.
 
 A file has facts only: device, oscillator, pins, what external memory there is, and what openFPGALoader is told.  Clocks,
-baud divisors and constraints are computed from them.
+baud divisors and constraints are computed from them.  A file may name another as its ``base`` and state what differs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from bitwright.errors import BadTargetFile, DoesNotFit, UnknownTarget, printable
 from bitwright.fpga import pll, sdram
@@ -245,6 +245,12 @@ def load_board(name: str) -> BoardFile:
         raise UnknownTarget(
             f'There is no FPGA board called "{printable(name, 60)}". The boards are {", ".join(known)}.', nearest=near
         )
+    table = _table(name)
+    return build(BoardFile, table, Where(str(FOLDER / f"{name}.toml")))
+
+
+def _table(name: str) -> dict[str, Any]:
+    """The table of a file, over that of its ``base``."""
     path = FOLDER / f"{name}.toml"
     try:
         table = tomllib.loads(path.read_text("utf-8"))
@@ -252,4 +258,5 @@ def load_board(name: str) -> BoardFile:
         raise BadTargetFile(
             f"Board {printable(path)} cannot be read: {printable(error)}. Install bitwright again.", path=str(path)
         ) from error
-    return build(BoardFile, table, Where(str(path)))
+    base = table.pop("base", None)
+    return table if base is None else {**_table(str(base)), **table}

@@ -188,7 +188,10 @@ class Link:
         """The next frame, unless nothing comes for a while."""
         deadline = time.monotonic() + self.patience_s
         while not self._frames and (rest := deadline - time.monotonic()) > 0:
-            self._frames.extend(self.decoder.feed(self.port.read(rest)))
+            data = self.port.read(rest)
+            if not data:
+                break
+            self._frames.extend(self.decoder.feed(data))
         return self._frames.popleft() if self._frames else None
 
     def _again(self, failures: int) -> None:

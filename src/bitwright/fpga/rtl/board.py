@@ -14,7 +14,7 @@ from bitwright.fpga.rtl.sdram import NOTHING, Sdram
 from bitwright.fpga.rtl.sharing import Sharing
 from bitwright.fpga.rtl.spram import Spram
 from bitwright.fpga.rtl.top import Processor
-from bitwright.fpga.sdram import BANK_BITS, ROW_BITS, Times, times
+from bitwright.fpga.sdram import BANK_BITS, ROW_BITS, times
 from bitwright.fpga.wire import LOADED
 
 WAKE_CYCLES = 1 << 12
@@ -31,14 +31,12 @@ class System(Elaboratable):
         memory: The controller of external memory.
     """
 
-    def __init__(
-        self, board: BoardFile, config: ProcessorConfig, divisor: int, clock_hz: float, held: Times | None = None
-    ) -> None:
+    def __init__(self, board: BoardFile, config: ProcessorConfig, divisor: int, clock_hz: float) -> None:
         self.board, self.config, self.divisor = board, config, divisor
         self.rx, self.tx = Signal(init=1, name="rx"), Signal(init=1, name="tx")
         self.busy = Signal(name="is_busy")
         self.memory: Any = (
-            Sdram(config.bus.bytes, held or times(clock_hz)) if board.memory == "sdram" else Spram(config.bus.bytes)
+            Sdram(config.bus.bytes, times(clock_hz)) if board.memory == "sdram" else Spram(config.bus.bytes)
         )
 
     def elaborate(self, platform: Any) -> Module:

@@ -1,5 +1,5 @@
 // A board as CXXRTL wrote it: its serial line at the pins, and its memory chip.
-#include "board.cc"
+#include "processor.cc"
 #ifdef WITH_SDRAM
 #include "sdram.hpp"
 #endif
@@ -90,10 +90,14 @@ Board *bw_board_new(uint32_t divisor, const double *t, double clock_hz) {
     return new Board(divisor, times, clock_hz);
 }
 uint64_t bw_board_faults(Board *b) { return b->chip.faults; }
+void bw_board_edge(Board *b, uint32_t command, uint32_t bank, uint32_t address, uint32_t drives) {
+    b->chip.edge(command, bank, address, 0, 0, drives);
+}
 const char *bw_board_fault(Board *b) { return b->chip.first.c_str(); }
 #else
 Board *bw_board_new(uint32_t divisor, const double *, double) { return new Board(divisor); }
 uint64_t bw_board_faults(Board *) { return 0; }
+void bw_board_edge(Board *, uint32_t, uint32_t, uint32_t, uint32_t) {}
 const char *bw_board_fault(Board *) { return ""; }
 #endif
 void bw_board_free(Board *b) { delete b; }

