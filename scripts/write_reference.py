@@ -428,6 +428,13 @@ def processor_configs() -> str:
     return table(head, rows)
 
 
+def fit_quantities() -> str:
+    """What ``estimate --fit`` knows."""
+    from bitwright.fpga.wishes import QUANTITIES
+
+    return table(("quantity", "meaning"), [(f"`{name}`", words) for name, words in QUANTITIES.items()])
+
+
 def instructions() -> str:
     """Fields of every instruction."""
     from bitwright.fpga.isa import FIELDS, HEADER
@@ -475,6 +482,7 @@ def error_kinds(kind: type[Any]) -> list[type[Any]]:
 PARTS: dict[str, Callable[[], str]] = {
     "cores": core_table,
     "processor-configs": processor_configs,
+    "fit-quantities": fit_quantities,
     "instructions": instructions,
     "registers": registers,
     "errors": error_table,

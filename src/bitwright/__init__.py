@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bitwright.compiling import compile_c
     from bitwright.deploying import deploy
     from bitwright.detailing import details
-    from bitwright.estimating import estimate
+    from bitwright.estimating import estimate, fit
     from bitwright.explain.entry import explain
     from bitwright.familiar.dlquantizer import Quantizer
     from bitwright.familiar.nnom import generate_model
@@ -48,6 +48,7 @@ __all__ = [
     "explain",
     "export",
     "faces",
+    "fit",
     "flips",
     "generate_model",
     "inspect",
@@ -74,6 +75,7 @@ _HOMES = {
     "details": "detailing",
     "explain": "explain.entry",
     "estimate": "estimating",
+    "fit": "estimating",
     "export": "api",
     "faces": "view.faces",
     "flips": "flipping",

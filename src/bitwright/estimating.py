@@ -40,7 +40,8 @@ def estimate(
             kernel that was fitted to counts of emulated boards.
         config: Configuration of a processor that is made for the network, in place of a core.
         kernels: Whose kernels the C calls; bitwright's own by default.
-        frames: Inferences in one program of such a processor, for the throughput; as many as fit, up to eight, by default.
+        frames: Inferences in one program of such a processor, for the throughput; as many as fit,
+            up to eight, by default.
         clock_mhz: Clock of the device; a usual one by default.
         prune: Take out channels that are constant, which changes no output.
 

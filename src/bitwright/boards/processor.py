@@ -213,21 +213,26 @@ def estimate_config(job: Job, name: str, *, clock_mhz: float | None = None) -> C
     image = compile_program(job.program, config)
     times = timing(image)
     return cost(image, model_ends(times, image), times, device=config.name, basis="estimated", clock_mhz=clock_mhz,
-                batch=batch_of(job.program, config, job.frames))  # fmt: skip
+                batch=batch_of(job.program, config, job.frames, len(image.instructions())))  # fmt: skip
 
 
-def batch_of(program: Program, config: ProcessorConfig, frames: int | None) -> Batch:
+LONG = 8_000
+"""Instructions of a program that is not repeated eight times without being asked for."""
+
+
+def batch_of(program: Program, config: ProcessorConfig, frames: int | None, instructions: int = 0) -> Batch:
     """What several frames in one program take, by the cycle model.
 
     Args:
         program: An integer program.
         config: The processor.
-        frames: How many; by default as many as there is memory for, up to eight.
+        frames: How many; by default as many as there is memory for, up to eight, and two of long programs.
+        instructions: Of the program for one frame.
 
     Raises:
         DoesNotFit: there is no memory for ``frames``.
     """
-    for count in (frames,) if frames is not None else (8, 4, 2, 1):
+    for count in (frames,) if frames is not None else (8, 4, 2, 1) if instructions < LONG else (2, 1):
         try:
             return Batch(count, timing(compile_program(program, config, frames=count)).cycles)
         except DoesNotFit:
