@@ -253,7 +253,7 @@ class _Builder:
         assert shape is not None
         columns = Columns(kw, axis.stride, axis.dilation, axis.before, axis.outputs(shape[2]))
         layout = Layout(shape[1], columns.width, padded(kw * channels, icp), icp, columns)
-        storage = f"{name}:{kw}x{axis.stride}x{axis.dilation}x{axis.before}"
+        storage = f"{name}:{kw}x{axis.stride}x{axis.dilation}x{axis.before}x{columns.width}"
         place = whole(storage, layout)
         if place not in self.places.inputs[name]:
             self.places.inputs[name].append(place)

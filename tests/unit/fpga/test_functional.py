@@ -231,3 +231,16 @@ def test_steps_of_the_array_are_the_closed_formula() -> None:
                 assert i.weight + i.ocs * i.kh * i.kw * i.ics <= config.memory.weight
             if isinstance(i, Vec):
                 assert i.rows + i.kh <= config.memory.rows
+
+
+def test_columns_gathered_for_two_widths_are_two_tensors() -> None:
+    """Two first layers whose windows differ in the padding on the right only."""
+    grower = fpga_programs.Random(0)
+    build = grower.build
+    x = build.buffer((1, 3, 6, 12), fpga_programs.FORMAT, tensor="in0")
+    outputs = []
+    for after in (1, 2):
+        build.enter(f"conv{after}", "Conv", ())
+        outputs.append(grower.add_contract(x, 9, 1, (Axis(taps=2), Axis(taps=4, dilation=2, after=after))).name)
+    program = build.build(["in0"], outputs, batchable=True, input_rounding=Rounding.HALF_AWAY)
+    assert equal(program, compile_program(program, load_config("sim-tiny"), keep=True)) > 0
