@@ -7,10 +7,10 @@ BIN := $(VENV)/bin
 RUN := $(CURDIR)/$(BIN)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench clean tools
+.PHONY: help demo test lint format bench bitstreams clean tools
 
 help: ## list the goals
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.core ## inspect, calibrate, quantize and validate a small network that is shipped with the project
 	@$(BIN)/bitwright demo
@@ -29,6 +29,10 @@ format: $(VENV)/.dev ## format the code and mend what the linter can mend
 
 bench: $(VENV)/.dev ## run the benchmarks; each prints what it measured beside what is promised
 	@set -e; for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+
+bitstreams: $(VENV)/.dev ## build bitstreams of the open processor, timing strict, with a network ready to run
+	@$(RUN) pip install --quiet --disable-pip-version-check -e '.[fpga]'
+	@$(BIN)/python scripts/make_bitstreams.py
 
 clean: ## remove the environment and all caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

@@ -116,26 +116,29 @@ class Link:
         self.port.close()
 
     def _stream(self, address: int, size_bytes: int, progress: Callable[[int], None]) -> bytes:
-        """One question, many answers; from the first one that is missing it is asked again."""
-        found = bytearray()
+        """One question, many answers; those that are missing are asked for again."""
+        cuts = list(_cuts(address, size_bytes))
+        found: dict[int, bytes] = {}
         failures = 0
-        while len(found) < size_bytes:
+        while len(found) < len(cuts):
             if failures:
                 self._again(failures)
-            at, left = address + len(found), size_bytes - len(found)
-            first = self._next(-(-(at % MOST_BYTES + left) // MOST_BYTES))
-            self.port.write(Frame(Kind.READ, first, struct.pack("<IH", at, left)).encoded())
-            expected, before = first, len(found)
+            begin = next(k for k in range(len(cuts)) if k not in found)
+            end = next((k for k in range(begin, len(cuts)) if k in found), len(cuts))
+            first, before = self._next(end - begin), len(found)
+            size = sum(n for _, n in cuts[begin:end])
+            self.port.write(Frame(Kind.READ, first, struct.pack("<IH", cuts[begin][0], size)).encoded())
             while (frame := self._receive()) is not None:
                 self._refuse(frame)
-                if frame.kind == Kind.READ | ANSWER and frame.number == expected:
-                    found += frame.payload
-                    progress(len(found))
-                    expected = (expected + 1) % 256
-                if len(found) >= size_bytes:
+                at = begin + (frame.number - first) % 256
+                if frame.kind != Kind.READ | ANSWER or at >= end or len(frame.payload) != cuts[at][1]:
+                    continue  # of a question that was given up
+                found[at] = frame.payload
+                progress(sum(map(len, found.values())))
+                if at == end - 1:
                     break
             failures = 1 if len(found) > before else failures + 1
-        return bytes(found[:size_bytes])
+        return b"".join(found[k] for k in range(len(cuts)))
 
     def _exchange(
         self, questions: Sequence[tuple[Kind, bytes]], *, same_number: bool = False,
@@ -214,10 +217,16 @@ class Link:
         )
 
 
-def _pieces(address: int, data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Bytes in pieces that do not cross a multiple of ``MOST_BYTES``."""
-    at = 0
-    while at < len(data):
-        size = min(MOST_BYTES - (address + at) % MOST_BYTES, len(data) - at)
-        yield address + at, data[at : at + size]
+def _cuts(address: int, size_bytes: int) -> Iterator[tuple[int, int]]:
+    """Addresses and sizes of stretches that do not cross a multiple of ``MOST_BYTES``."""
+    at = address
+    while at < address + size_bytes:
+        size = min(MOST_BYTES - at % MOST_BYTES, address + size_bytes - at)
+        yield at, size
         at += size
+
+
+def _pieces(address: int, data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Bytes in such stretches."""
+    for at, size in _cuts(address, len(data)):
+        yield at, data[at - address : at - address + size]

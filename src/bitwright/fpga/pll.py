@@ -100,7 +100,7 @@ def ecp5(input_hz: float, wanted_hz: float, degrees: float = 0.0) -> Ecp5Pll:
         for output in range(1, ECP5_DIVIDER + 1)
         if ECP5_OSCILLATOR.holds(oscillator := out * output)
         # The shifted clock's coarse phase has 7 bits.
-        and output - 1 + int(degrees / 360 * output) < ECP5_DIVIDER
+        and output - 1 + round(degrees / 360 * output * 8) // 8 < ECP5_DIVIDER
     ]
     if not found:
         raise _impossible("ECP5", input_hz, wanted_hz)
