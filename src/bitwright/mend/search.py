@@ -21,6 +21,7 @@ from bitwright.mend.bench import Bench, Score
 from bitwright.mend.registry import AUTO, read_repairs
 from bitwright.mend.repair import Clock, Repair
 from bitwright.mend.solution import Solution
+from bitwright.mend.threads import one_thread
 from bitwright.program.program import Program
 
 if TYPE_CHECKING:
@@ -207,7 +208,8 @@ def mend(
         tell("")
         start = time.monotonic()
         clock = Clock(until, tell).share(getattr(one, "part", 1.0))
-        found, text = one.apply(solution, bench, clock)
+        with one_thread():
+            found, text = one.apply(solution, bench, clock)
         cut = clock.over
         after = score if found is solution else bench.score(found)
         kept = found is not solution and after.beats(score)
