@@ -17,7 +17,9 @@ from .test_search import mended
 
 
 def threads() -> list[int]:
-    return [int(one["num_threads"]) for one in threadpool_info() if one["user_api"] == "blas"]
+    """Of NumPy's own library; other packages may bring another one while a test runs."""
+    every = [one for one in threadpool_info() if one["user_api"] == "blas"]
+    return [int(one["num_threads"]) for one in every if "numpy" in str(one["filepath"])]
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,11 @@ def test_repairs_compute_in_one_thread() -> None:
     with threadpool_limits(limits=3, user_api="blas"):
         before = threads()
         mended("fpga", [asks])
-        assert threads()[: len(before)] == before
+        assert threads() == before
     assert asks.seen
-    assert asks.seen[0] == 1
+    assert set(asks.seen) == {1}
     with one_thread():
-        assert threads()[0] == 1
+        assert threads() == [1]
 
 
 def test_same_integers() -> None:
