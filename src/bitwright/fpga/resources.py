@@ -116,11 +116,11 @@ def _data() -> Mapping[str, Any]:
 def resources(config: ProcessorConfig) -> Resources:
     """What a configuration takes of an FPGA, by the fitted model."""
     family = FAMILIES[config.multiplier]
-    fit = _data()["fit"][family]
-    counts = {
-        name: round(sum(f * q for f, q in zip(fit[name]["factors"], quantities(config, name), strict=True)))
-        for name in ("dsp", "lut", "ff", "bram")
-    }
+    fit = _data()["fit"]
+    counts: dict[str, int] = {}
+    for name in ("dsp", "lut", "ff", "bram"):
+        total = sum(f * q for f, q in zip(fit[name]["factors"], quantities(config, name), strict=True))
+        counts[name] = round(fit[name]["families"].get(family, 1.0) * total)
     error = {name: float(fit[name]["largest_error"]) for name in counts}
     return Resources(family=family, ram_bytes=ram_bytes(config), error=error, **counts)
 
@@ -128,4 +128,8 @@ def resources(config: ProcessorConfig) -> Resources:
 def in_words(found: Resources) -> str:
     """Where the figures come from, and how good they are."""
     errors = ", ".join(f"{name.upper()} {100 * found.error[name]:.0f} %" for name in ("lut", "ff", "bram"))
-    return f"of {found.family}; fitted to synthesis by Yosys {_data()['yosys']}; a fit without it missed a point by at most: {errors}"
+    data = _data()
+    return (
+        f"of {found.family}; fitted to {len(data['points'])} runs of Yosys {data['yosys']}; a fit without it missed a run by "
+        f"at most: {errors}"
+    )
