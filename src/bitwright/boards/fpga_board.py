@@ -26,7 +26,8 @@ from bitwright.fpga.running import run_frame
 from bitwright.mcu.port import open_port
 from bitwright.measured import Measured
 
-PATIENCE_S = 1.0
+PATIENCE_S = FIRST_PATIENCE_S = 1.0
+DEVICES = Path("/dev")
 FIRST_TRIES = 2
 """Questions to a board that may not be programmed yet."""
 RETURN_S = 10.0
@@ -188,7 +189,7 @@ class Real:
 
     def _right_one(self, image: Image, port: str) -> Link | None:
         """The line, if the right processor is at its end; None if anything else or nothing is."""
-        link = Link(open_port(port), patience_s=PATIENCE_S, tries=FIRST_TRIES)
+        link = Link(open_port(port), patience_s=FIRST_PATIENCE_S, tries=FIRST_TRIES)
         try:
             check_processor(link, image, self.name)
         except (ExportError, Mismatch):
@@ -197,7 +198,7 @@ class Real:
         except BaseException:
             link.close()
             raise
-        link.tries = Link.TRIES
+        link.tries, link.patience_s = Link.TRIES, PATIENCE_S
         return link
 
 
@@ -241,8 +242,8 @@ def find_port(board: BoardFile) -> str:
     Raises:
         ExportError: there is none, or more than one.
     """
-    by_name = sorted(str(path) for path in Path("/dev/serial/by-id").glob(board.port))
-    found = by_name or sorted(str(path) for kind in ("ttyUSB*", "ttyACM*") for path in Path("/dev").glob(kind))
+    by_name = sorted(str(path) for path in (DEVICES / "serial" / "by-id").glob(board.port))
+    found = by_name or sorted(str(path) for kind in ("ttyUSB*", "ttyACM*") for path in DEVICES.glob(kind))
     if len(found) == 1:
         return found[0]
     if not found:

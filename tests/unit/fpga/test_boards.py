@@ -42,6 +42,7 @@ def test_ports_of_the_design_are_those_of_the_constraints(name: str) -> None:
 
     board = load_board(name)
     top = Top(board, load_config(board.config))
+    top._MustUse__silence = True  # it is only looked at
     assert {pin.name: len(pin) for pin in top.ports()} == {n: len(p) for n, p in board.ports().items()}
 
 

@@ -98,12 +98,18 @@ class Simulated(Elaboratable):
 
 
 class Top(Elaboratable):
-    """The system on a device.  Its ports have the names that the board's constraints use."""
+    """The system on a device.  Its ports have the names that the board's constraints use.
 
-    def __init__(self, board: BoardFile, config: ProcessorConfig) -> None:
+    Args:
+        board: The board.
+        config: The processor.
+        system: What is on it, in place of the processor's.
+    """
+
+    def __init__(self, board: BoardFile, config: ProcessorConfig, system: Any = None) -> None:
         self.board, self.config = board, config
         self.clocks: Oscillator = board.clocks(config)
-        self.system = System(board, config, self.clocks.divisor, self.clocks.clock_hz)
+        self.system = system
         self.pins = {name: IOPort(len(places), name=name) for name, places in board.ports().items()}
 
     def ports(self) -> list[Any]:
@@ -113,6 +119,8 @@ class Top(Elaboratable):
     def elaborate(self, platform: Any) -> Module:
         """Clock, reset, pins."""
         m = Module()
+        if self.system is None:
+            self.system = System(self.board, self.config, self.clocks.divisor, self.clocks.clock_hz)
         m.submodules.system = self.system
         m.domains.sync = sync = ClockDomain()
         m.domains.wake = ClockDomain(reset_less=True)

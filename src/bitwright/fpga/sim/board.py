@@ -13,7 +13,7 @@ import select
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -129,8 +129,13 @@ class VirtualLine:
 
 
 @contextlib.contextmanager
-def at_terminal(board: SimulatedBoard) -> Iterator[str]:
-    """The board at a pseudo-terminal, whose path is given; it runs until the end of the block."""
+def at_terminal(board: SimulatedBoard, when: Callable[[], bool] = lambda: True) -> Iterator[str]:
+    """The board at a pseudo-terminal, whose path is given; it runs until the end of the block.
+
+    Args:
+        board: The board.
+        when: It hears and says nothing until this is true, as one that is not programmed.
+    """
     import pty
     import tty
 
@@ -140,8 +145,13 @@ def at_terminal(board: SimulatedBoard) -> Iterator[str]:
     failures: list[BaseException] = []
 
     def pump() -> None:
+        awake = False
         try:
             while not stop.is_set():
+                if not (awake := awake or when()):
+                    if select.select([master], [], [], 0.01)[0]:
+                        os.read(master, 4096)
+                    continue
                 if select.select([master], [], [], 0)[0]:
                     board.put(os.read(master, 4096))
                 if board.run(CHUNK_CYCLES):
