@@ -428,6 +428,29 @@ def processor_configs() -> str:
     return table(head, rows)
 
 
+def fpga_boards() -> str:
+    """Boards that bitstreams are built for."""
+    from bitwright.fpga.board import list_boards, load_board
+    from bitwright.fpga.config import load_config
+
+    rows = []
+    for name in list_boards():
+        board = load_board(name)
+        clock = board.clocks(load_config(board.config))
+        rows.append((f"`{name}`", f"`{board.config}`", f"{clock.clock_hz / 1e6:g} MHz", f"{board.memory_bytes >> 10} KiB",
+                     f"{board.baud / 1e6:g} Mbaud", board.summary))  # fmt: skip
+    return table(("board", "configuration", "clock", "external memory", "serial line", "what it is"), rows)
+
+
+def bridge_questions() -> str:
+    """What is spoken on a board's serial line."""
+    from bitwright.fpga.wire import QUESTIONS, WORDS
+
+    rows = [(f"0x{kind:02x}", f"`{kind.name}`", words) for kind, words in QUESTIONS.items()]
+    refusals = [(str(int(reason)), words) for reason, words in WORDS.items()]
+    return "\n".join([table(("kind", "name", "payload"), rows), table(("refusal", "meaning"), refusals)])
+
+
 def fit_quantities() -> str:
     """What ``estimate --fit`` knows."""
     from bitwright.fpga.wishes import QUANTITIES
@@ -482,7 +505,9 @@ def error_kinds(kind: type[Any]) -> list[type[Any]]:
 PARTS: dict[str, Callable[[], str]] = {
     "cores": core_table,
     "processor-configs": processor_configs,
+    "bridge-questions": bridge_questions,
     "fit-quantities": fit_quantities,
+    "fpga-boards": fpga_boards,
     "instructions": instructions,
     "registers": registers,
     "errors": error_table,

@@ -50,3 +50,11 @@ WORDS = {
 
 LOADED = (0x80, 0x84)
 """Offsets of two registers of the board that the host writes: what is loaded, or 0 after configuration."""
+
+QUESTIONS = {
+    Kind.WRITE: "address, then up to 256 bytes for memory that lie between two multiples of 256; the answer is empty",
+    Kind.READ: "address, count (2 bytes); answers of up to 256 bytes of memory, with numbers that follow each other",
+    Kind.SET: "offset of a register, value (4 bytes); done once for a number, however often it is asked in a row",
+    Kind.GET: "offset of a register; the answer is its value",
+}
+"""In words."""
