@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import _worker
+import numpy as np
+import onnx
 import torch
 from brevitas.graph.calibrate import bias_correction_mode, calibration_mode
 from brevitas.graph.gptq import gptq_mode
@@ -22,7 +24,7 @@ EQUALIZE = 20
 def quantize(path: str, name: str, calib: _worker.Samples, way: str) -> _worker.Answer:
     """See :func:`_worker.main`."""
     power, bits = way.startswith("po2"), 4 if "w4" in way else 8
-    read = convert(path).eval()
+    read = convert(_without_slices(path)).eval()
     for module in read.modules():  # its averages cannot have a kernel that is a list
         if isinstance(module, torch.nn.AvgPool2d):
             module.kernel_size, module.stride = _one(module.kernel_size), _one(module.stride)
@@ -56,6 +58,29 @@ def quantize(path: str, name: str, calib: _worker.Samples, way: str) -> _worker.
         return getattr(got, "value", got).numpy()
 
     return answer
+
+
+def _without_slices(path: str) -> Any:
+    """Slices with steps over the last axes, which cannot be traced, are poolings of one tap: the same values."""
+    model = onnx.load(path)
+    constants = {one.name: onnx.numpy_helper.to_array(one) for one in model.graph.initializer}
+    constants |= {
+        node.output[0]: onnx.numpy_helper.to_array(attribute.t)
+        for node in model.graph.node if node.op_type == "Constant" for attribute in node.attribute
+    }  # fmt: skip
+    for i, node in enumerate(model.graph.node):
+        if node.op_type != "Slice" or len(node.input) < 5:
+            continue
+        starts, ends, axes, steps = (constants.get(name, np.zeros(0, np.int64)) for name in node.input[1:5])
+        wide = {int(a) % 4: int(s) for a, s in zip(axes, steps, strict=True) if s != 1}
+        if (starts == 0).all() and (ends > 1 << 16).all() and set(wide) <= {2, 3}:
+            strides = [wide.get(2, 1), wide.get(3, 1)]
+            pooled = onnx.helper.make_node(
+                "MaxPool", [node.input[0]], list(node.output), kernel_shape=[1, 1], strides=strides, name=node.name
+            )
+            model.graph.node.remove(node)
+            model.graph.node.insert(i, pooled)
+    return model
 
 
 def _one(size: Any) -> Any:
