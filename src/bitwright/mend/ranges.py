@@ -63,6 +63,7 @@ class LearnRanges:
             for kind, name in coarsest_first(solution, bench, _formats(solution, weights=self.weights)):
                 clock.tell(f"round {round_ + 1}, {name}: {heights.mean():.2f} dB")
                 seen: list[Formats] = []
+                best, reached = solution, heights
                 for formats in self._moves(solution, kind, name):
                     if clock.over or (self.most and tried >= self.most):
                         break
@@ -72,9 +73,10 @@ class LearnRanges:
                     seen.append(trial.formats)
                     tried += 1
                     got = bench.heights(trial)
-                    if surely_better(got - heights, self.margin, self.sure):
-                        solution, heights, moved = trial, got, moved + 1
-                        break
+                    if got.mean() > reached.mean() and surely_better(got - heights, self.margin, self.sure):
+                        best, reached = trial, got
+                if best is not solution:
+                    solution, heights, moved = best, reached, moved + 1
             if moved == before or clock.over:
                 break
         gain = float((heights - first).mean())
