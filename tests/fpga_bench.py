@@ -83,7 +83,7 @@ class Bench(Elaboratable):
         m = Module()
         bridge = Bridge(DIVISOR, self.config.bus.bytes, self.memory_bytes, 1)
         traffic = Traffic(self.config.bus.bytes)
-        m.submodules += [bridge, traffic, self.memory, Sharing(self.memory.port, traffic, bridge.memory)]
+        m.submodules += [bridge, traffic, self.memory, Sharing(self.memory.port, traffic, bridge.memory, 1 << 12)]
         sets = Signal(32)
         for number, target in ((BURSTS, traffic.bursts), (STRIDE, traffic.stride)):
             with m.If(bridge.write_enable & (bridge.index == number)):

@@ -53,17 +53,16 @@ class Remote:
         """
         self._idle(0)
         digest = digest_of(self.image)
-        if tuple(self.link.get_at(offset) for offset in LOADED) == digest:
+        if self.link.get_at(LOADED) == digest:
             self.loaded_before = True
             return
-        self.link.set_at(LOADED[0], 0)
+        self.link.set_at(LOADED, 0)
         parts = contents(self.image)
         size, done = sum(len(data) for _, data in parts), 0
         for address, data in parts:
             self.link.write(address, data, partial(self._loaded, done, size))
             done += len(data)
-        for offset, value in zip(LOADED[::-1], digest[::-1], strict=True):
-            self.link.set_at(offset, value)
+        self.link.set_at(LOADED, digest)
 
     def _loaded(self, before: int, size: int, done: int, _: int) -> None:
         self.progress(before + done, size, "loading the network")
@@ -112,13 +111,12 @@ class Remote:
             self.link.write_all(waiting)
 
 
-def digest_of(image: Image) -> tuple[int, int]:
-    """64 bits that tell one loaded image from another; the first word is never 0."""
+def digest_of(image: Image) -> int:
+    """32 bits that tell one loaded image from another; never 0."""
     digest = hashlib.sha256(image.config.fingerprint.to_bytes(4, "little"))
     for address, data in contents(image):
         digest.update(address.to_bytes(8, "little") + len(data).to_bytes(8, "little") + data)
-    made = digest.digest()
-    return int.from_bytes(made[:4], "little") | 1, int.from_bytes(made[4:8], "little")
+    return int.from_bytes(digest.digest()[:4], "little") or 1
 
 
 def contents(image: Image) -> list[tuple[int, bytes]]:

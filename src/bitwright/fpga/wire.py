@@ -48,8 +48,8 @@ WORDS = {
     Refusal.ADDRESS: "there is nothing at this address, or it is not aligned",
 }
 
-LOADED = (0x80, 0x84)
-"""Offsets of two registers of the board that the host writes: what is loaded, or 0 after configuration."""
+LOADED = 0x80
+"""Offset of a register of the board that the host writes: what is loaded, or 0 after configuration."""
 
 QUESTIONS = {
     Kind.WRITE: "address, then up to 256 bytes for memory that lie between two multiples of 256; the answer is empty",

@@ -15,10 +15,15 @@ from bitwright.fpga.rtl.sharing import Sharing
 from bitwright.fpga.rtl.spram import Spram
 from bitwright.fpga.rtl.top import Processor
 from bitwright.fpga.sdram import BANK_BITS, ROW_BITS, times
-from bitwright.fpga.wire import LOADED
+from bitwright.fpga.wire import LOADED, MOST_BYTES
 
 WAKE_CYCLES = 1 << 12
 """Of reset after the clock has settled."""
+
+
+def most_beats(config: ProcessorConfig) -> int:
+    """Beats that may be on their way to the processor, or to the host."""
+    return max(max(config.bus.outstanding, 2) * config.bus.burst_beats, MOST_BYTES)
 
 
 class System(Elaboratable):
@@ -47,18 +52,17 @@ class System(Elaboratable):
         bridge = Bridge(self.divisor, self.config.bus.bytes, self.board.memory_bytes, registers.READ_CYCLES)
         m.submodules.core, m.submodules.registers, m.submodules.bridge = core, registers, bridge
         m.submodules.memory = self.memory
-        m.submodules.sharing = Sharing(self.memory.port, core, bridge.memory)
-        # What of the host's is loaded: two registers beside those of the processor, cleared by configuration only.
-        own = bridge.index[5]
-        loaded = [Signal(32, name=f"loaded{n}", reset_less=True) for n in range(len(LOADED))]
-        for number, register in enumerate(loaded):
-            with m.If(bridge.write_enable & own & (bridge.index[0] == number)):
-                m.d.sync += register.eq(bridge.write_data)
+        m.submodules.sharing = Sharing(self.memory.port, core, bridge.memory, most_beats(self.config))
+        # What of the host's is loaded: a register beside those of the processor, cleared by configuration only.
+        own = bridge.index[LOADED.bit_length() - 3]
+        loaded = Signal(32, reset_less=True)
+        with m.If(bridge.write_enable & own):
+            m.d.sync += loaded.eq(bridge.write_data)
         m.d.comb += [
             registers.index.eq(Mux(own, 0, bridge.index)),
             registers.write_enable.eq(bridge.write_enable & ~own),
             registers.write_data.eq(bridge.write_data),
-            bridge.read_data.eq(Mux(own, Mux(bridge.index[0], loaded[1], loaded[0]), registers.read_data)),
+            bridge.read_data.eq(Mux(own, loaded, registers.read_data)),
             bridge.enable.eq(self.memory.ready),
             bridge.rx.eq(self.rx),
             self.tx.eq(bridge.tx),

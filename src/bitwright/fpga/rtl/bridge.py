@@ -167,7 +167,9 @@ class Bridge(Elaboratable):
                                   Signal(self.address_bits, name="work_at"), Signal(16, name="work_left"))  # fmt: skip
         chunk, done, part = Signal(9, name="chunk"), Signal(9, name="chunk_done"), Signal(3, name="part")
         self.answer, self.send, self.sent = Signal(8, name="answer"), Signal(name="send"), Signal(name="sent")
-        self.answer_length, self.answer_value = Signal(9, name="answer_length"), Signal(32, name="answer_value")
+        self.answer_length = Signal(9, name="answer_length")
+        # What an answer of a few bytes says; then its checksum.
+        self.said = Signal(32, name="said_value")
         self.work_number = number
         before, before_set = Signal(8, name="number_before"), Signal(name="set_before")
         word = Signal(8 * self.bytes, name="gathered")
@@ -186,14 +188,15 @@ class Bridge(Elaboratable):
         ]
         data_bytes = self.length - ADDRESS_BYTES
         asks = Mux(self.kind == Kind.READ, self.value[16:], data_bytes)
-        low = Mux(self.kind == Kind.READ, Const(0, 9), Cat(self.address[:8], Const(0, 1)))
         memory_kind = (self.kind == Kind.READ) | (self.kind == Kind.WRITE)
         register_kind = (self.kind == Kind.GET) | (self.kind == Kind.SET)
         expected = Mux(self.kind == Kind.READ, 2, Mux(self.kind == Kind.SET, 4, 0))
         bad_length = (self.length < ADDRESS_BYTES) | ((self.kind != Kind.WRITE) & (data_bytes != expected))
         crooked = (asks == 0) | ((self.address[: self.bytes.bit_length() - 1] if self.bytes > 1 else Const(0, 1)) != 0)
         crooked = crooked | ((asks[: self.bytes.bit_length() - 1] if self.bytes > 1 else Const(0, 1)) != 0)
-        outside = (self.address[self.address_bits :] != 0) | (low + asks > MOST_BYTES) & (self.kind == Kind.WRITE)
+        outside = (self.address[self.address_bits :] != 0) | (self.address[:8] + data_bytes[:9] > MOST_BYTES) & (
+            self.kind == Kind.WRITE
+        )
         bad_register = (self.address[8:] != 0) | (self.address[:2] != 0)
         with m.FSM(name="work"):
             with m.State("IDLE"):
@@ -220,7 +223,7 @@ class Bridge(Elaboratable):
                     for condition, reason in reversed(refused):
                         with m.If(condition):
                             m.d.sync += [self.answer.eq(REFUSED), self.answer_length.eq(1)]
-                            m.d.sync += self.answer_value.eq(int(reason))
+                            m.d.sync += self.said.eq(int(reason))
                             m.next = "SAY"
                     # A register is written once, however often the host asks with the same number.
                     with m.If((self.kind == Kind.SET) & before_set & (before == self.number)):
@@ -231,7 +234,7 @@ class Bridge(Elaboratable):
             with m.State("GET"):
                 m.d.sync += settle.eq(settle - 1)
                 with m.If(settle == 0):
-                    m.d.sync += [self.answer_value.eq(self.read_data), self.answer_length.eq(4)]
+                    m.d.sync += [self.said.eq(self.read_data), self.answer_length.eq(4)]
                     m.next = "SAY"
             with m.State("TELL"):
                 m.d.comb += memory.write_request.valid.eq(1)
@@ -294,7 +297,7 @@ class Bridge(Elaboratable):
         transmitter, crc = Transmitter(self.divisor), Crc("said")
         m.submodules.transmitter, m.submodules.said = transmitter, crc
         count = Signal(10, name="said")
-        value = Signal(32, name="said_value")
+        value = self.said
         settled = Signal(4, name="said_settles")
         first, second = MAGIC
         body = Signal(10)
@@ -335,7 +338,5 @@ class Bridge(Elaboratable):
                 m.d.sync += value.eq(value >> 8)
         with m.If((count == tail) & (settled == 1)):
             m.d.sync += value.eq(checksum)
-        with m.If(count == 0):
-            m.d.sync += value.eq(self.answer_value)
         with m.If(~self.send | self.sent):
             m.d.sync += [count.eq(0), settled.eq(3)]

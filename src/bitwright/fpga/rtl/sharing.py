@@ -37,10 +37,11 @@ class Sharing(Elaboratable):
         port: The memory.
         core: The processor's channels.
         guest: Another's, who has one burst on its way at most.
+        most_beats: That may be on their way to a reader.
     """
 
-    def __init__(self, port: MemoryPort, core: Any, guest: MemoryPort) -> None:
-        self.port, self.core, self.guest = port, core, guest
+    def __init__(self, port: MemoryPort, core: Any, guest: MemoryPort, most_beats: int) -> None:
+        self.port, self.core, self.guest, self.most_beats = port, core, guest, most_beats
 
     def elaborate(self, platform: Any) -> Module:
         """Counts what is on its way, and switches when there is nothing."""
@@ -48,7 +49,11 @@ class Sharing(Elaboratable):
         port, core, guest = self.port, self.core, self.guest
         mine = Signal(name="guest_has_memory")
         asked = Signal(name="guest_has_asked")
-        reads, writes = Signal(16, name="beats_on_their_way"), Signal(16, name="bursts_on_their_way")
+        # A memory takes a burst to write and one after it, and has answered those before.
+        reads, writes = (
+            Signal(range(self.most_beats + 1), name="beats_on_their_way"),
+            Signal(3, name="bursts_on_their_way"),
+        )
         wants = guest.read_request.valid | guest.write_request.valid
         nothing = (reads == 0) & (writes == 0)
         for ours, theirs, out in (
