@@ -235,6 +235,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "bitwright" / "peers")
     parser.add_argument("--out", type=Path, default=Path("build/mend_peers"), help="default: %(default)s")
     args = parser.parse_args()
+    args.out = args.out.resolve()  # tools run in folders of their own
     tools = args.tools.split(",")
     wanted = set(args.models.split(",")) if args.models else None
     rows: list[dict[str, Any]] = []
