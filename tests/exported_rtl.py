@@ -22,7 +22,7 @@ RESULT = subprocess.CompletedProcess[str]
 def run_bench(folder: Path, *, stall: int = 0, seed: int = 1) -> str:
     """What the bench in ``folder/bench`` prints in Icarus Verilog."""
     bench = folder / "bench"
-    sources = ["testbench.v", "../rtl/processor.v"]
+    sources = ["testbench.v", "../rtl/processor.v", *(path.name for path in bench.glob("SB_*.v"))]
     command(["iverilog", "-g2012", "-o", "testbench.vvp", *sources], bench)
     return command(["vvp", "-n", "testbench.vvp", f"+stall={stall}", f"+seed={seed}"], bench).stdout
 

@@ -14,10 +14,11 @@ import zoo_programs
 from bitwright.errors import ExportError, UnknownTarget, UnsupportedOp
 from bitwright.export.c.writer import random_samples
 from bitwright.export.rtl import simulated
-from bitwright.export.rtl.bench import bench
+from bitwright.export.rtl.bench import bench, models
 from bitwright.export.rtl.exporter import EXPORTER
 from bitwright.export.rtl.network_c import Driver, network_files, processor_files
-from bitwright.fpga.config import load_config
+from bitwright.export.rtl.readme import makefile
+from bitwright.fpga.config import ProcessorConfig, load_config
 from bitwright.fpga.image import Image, compile_program
 from bitwright.fpga.registers import BY_NAME
 from bitwright.fpga.verilog import BUSES, Bus, verilog
@@ -30,15 +31,18 @@ from exports import quantized
 CONFIG = load_config("sim-tiny")
 
 
-def write_bench(folder: Path, program: Program, bus: Bus, seed: int = 0) -> Path:
+def write_bench(folder: Path, program: Program, bus: Bus, config: ProcessorConfig = CONFIG) -> Path:
     """A bench of one random sample."""
-    image = compile_program(program, CONFIG)
-    found = bench(image, random_samples(program, 1, seed)[0], bus)
+    image = compile_program(program, config)
+    found = bench(image, random_samples(program, 1)[0], bus)
     (folder / "bench").mkdir(parents=True)
     (folder / "rtl").mkdir()
     for name, text in found.files.items():
         (folder / "bench" / name).write_text(text)
-    (folder / "rtl" / "processor.v").write_text(verilog(CONFIG, bus))
+    hardware = verilog(config, bus)
+    (folder / "rtl" / "processor.v").write_text(hardware)
+    for name, text in models(hardware).items():
+        (folder / "bench" / name).write_text(text)
     return folder
 
 
@@ -63,6 +67,15 @@ def test_a_network_with_steps_on_the_host(bus: Bus, tmp_path: Path) -> None:
     folder = write_bench(tmp_path / "out", program, bus)
     said = run_bench(folder)
     assert "PASS" in said, said
+
+
+def test_multipliers_of_a_device_have_a_model(tmp_path: Path) -> None:
+    program = zoo_programs.quantized("mlp", "fpga")
+    folder = write_bench(tmp_path / "out", program, "wishbone", load_config("up5k"))
+    said = run_bench(folder)
+    assert "PASS" in said, said
+    assert (folder / "bench" / "SB_MAC16.v").exists()
+    assert "SB_MAC16.v" in makefile(["SB_MAC16.v"])
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +146,9 @@ def built(image: Image, folder: Path, name: str = "net") -> tuple[Driver, simula
 def programs() -> dict[str, Program]:
     """Random ones, and networks with gathered columns, concatenations and steps of the host in the middle."""
     found = {f"random{seed}": fpga_programs.random_program(seed) for seed in range(300, 304)}
-    return found | {n: zoo_programs.quantized(n, "fpga") for n in ("fire", "pools", "residual", "shuffle", "mlp", "unet", "audio")}
+    return found | {
+        n: zoo_programs.quantized(n, "fpga") for n in ("fire", "pools", "residual", "shuffle", "mlp", "unet", "audio")
+    }
 
 
 @pytest.mark.parametrize(

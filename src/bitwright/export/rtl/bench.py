@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,6 +105,14 @@ def bench(image: Image, inputs: Mapping[str, Values], bus: Bus) -> Bench:
             steps += ["forget;", f'$readmemh("expected_{at}.hex", expected);', "compare;"]
     files["testbench.v"] = _filled(image, bus, steps, [n for found in tensors for n in found])
     return Bench(files, compared)
+
+
+def models(verilog: str) -> dict[str, str]:
+    """Models, for simulation, of the device's blocks that are in the Verilog: file name → text."""
+    found = sorted((HERE / "models").glob("*.v"))
+    return {
+        path.name: path.read_text("utf-8") for path in found if re.search(rf"^  {path.stem} ", verilog, re.MULTILINE)
+    }
 
 
 def _read_by_host(image: Image) -> list[list[str]]:

@@ -15,7 +15,7 @@ from bitwright.export.c.writer import random_samples
 from bitwright.export.exporter import Exporter
 from bitwright.export.report import ExportReport, Reading, compare_codes, write_bytes
 from bitwright.export.rtl import simulated
-from bitwright.export.rtl.bench import bench
+from bitwright.export.rtl.bench import bench, models
 from bitwright.export.rtl.listing import configuration_toml, listing, memory_map
 from bitwright.export.rtl.network_c import Driver, network_files
 from bitwright.export.rtl.readme import Facts, makefile, readme
@@ -92,7 +92,8 @@ def export_rtl(
         "image/memory_map.txt": memory_map(image),
         "image/program.txt": listing(image),
         **{f"bench/{file}": text for file, text in checked.files.items()},
-        "bench/Makefile": makefile(),
+        **{f"bench/{file}": text for file, text in models(hardware).items()},
+        "bench/Makefile": makefile(models(hardware)),
         **{f"driver/{file}": text for file, text in driver.files.items()},
         "README.md": readme(facts),
     }

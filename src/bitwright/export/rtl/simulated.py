@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitwright.errors import Mismatch
+from bitwright.export.rtl.bench import models
 from bitwright.fpga.sim import build
 from bitwright.fpga.verilog import Bus
 from bitwright.mcu.host import compiler as c_compiler
@@ -42,7 +43,9 @@ def simulator(verilog: Path, bus: Bus, kind: Kind, say: build.Say = lambda _: No
     Raises:
         ToolMissing: a tool is not installed.
     """
-    parts = [verilog.read_bytes(), HARNESS.read_bytes(), bus.encode(), kind.encode()]
+    text = verilog.read_text("utf-8")
+    source = "\n".join([text, *models(text).values()])
+    parts = [source.encode(), HARNESS.read_bytes(), bus.encode(), kind.encode()]
     digest = hashlib.sha256(b"\0".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()[:20]
     found = build.cache_folder() / "simulators" / f"exported-{bus}-{kind}-{digest}.so"
     if found.exists():
@@ -50,14 +53,16 @@ def simulator(verilog: Path, bus: Bus, kind: Kind, say: build.Say = lambda _: No
     say(f"Building a simulator of {verilog.name}, once for this configuration …")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        shutil.copy(verilog, folder / "processor.v")
+        (folder / "processor.v").write_text(source, "utf-8")
         shutil.copy(HARNESS, folder / "harness.cpp")
         flags = [f"-DBUS_{bus.upper()}"]
         if kind == "verilator":
             made = build.verilated(folder, [*flags, "-DVERILATOR"])
         else:
             level = ["-O0"] if kind == "cxxrtl-quick" else []
-            made = build.cxxrtl(folder, "read_verilog processor.v", [*flags, "-DCXXRTL", *level])
+            made = build.cxxrtl(
+                folder, "read_verilog processor.v; hierarchy -top processor", [*flags, "-DCXXRTL", *level]
+            )
         found.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=found.parent, suffix=".tmp", delete=False) as out:
             out.write(made.read_bytes())
