@@ -99,6 +99,8 @@ def widths(config: ProcessorConfig, unit: Unit) -> Mapping[str, int]:
                 wide["scale"] = 0
             if not units.table:
                 wide["table"] = 0
+            if not (units.table or units.multiply):
+                wide |= dict.fromkeys(("lo", "hi"), 0)  # maxima alone; those clamp nothing
         case Unit.STORE:
             wide |= dict.fromkeys(("address", "row_stride", "pixel_stride"), external)
             wide |= dict.fromkeys(("base", "pitch", "x_step"), out)
@@ -127,7 +129,13 @@ def check(config: ProcessorConfig, instructions: Iterable[Instruction]) -> None:
                 wrong = [t for t in range(TOKENS) if value >> t & 1 and i.unit not in users[t]]
                 if wrong:
                     raise Mismatch(f"{i.unit.name} has token {wrong[0]} in {name}, for which it has no wires.")
-            elif value >= 0 and name not in _AROUND and value >> bits and value != _PLAIN.get(name, 0):
+            elif (
+                value >= 0
+                and bits + (name not in ("lo", "hi"))
+                and name not in _AROUND
+                and value >> bits
+                and value != _PLAIN.get(name, 0)
+            ):
                 raise Mismatch(f"{i.unit.name}.{name} = {value} needs more than the {bits} bits of {config.name}.")
 
 

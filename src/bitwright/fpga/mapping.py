@@ -278,6 +278,8 @@ class _Builder:
         finish = Finish(0, int(want.min()), int(want.max()))
         if want.min() < -128 or want.max() > 127 or not np.array_equal(np.clip(codes, finish.lo, finish.hi), want):
             raise NotOnProcessor("what follows its maximum is not a clamp")
+        if not (self.config.units.multiply or self.config.units.table or np.array_equal(codes, want)):
+            raise NotOnProcessor("this configuration's vector unit does not clamp")
         return _window(form.axes[1:]), finish
 
     def _reduce(self, step: Step, form: Reduce) -> None:

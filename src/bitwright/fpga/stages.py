@@ -14,8 +14,8 @@ PRODUCTS: dict[Multiplier, int] = {"infer": 1, "ecp5": 1, "ecp5-pack2": 3, "ice4
 """Stages from registered activations and weights to registered products."""
 DATA = 4
 """Elements are at their lanes and weights beside them, in both pipelines."""
-TOTAL = 6
-"""The vector unit's window is summed up."""
+PRODUCT_TOTAL = 6
+"""The vector unit's window is summed up, where it multiplies."""
 
 
 @dataclass(frozen=True)
@@ -53,5 +53,6 @@ def vec_stages(config: ProcessorConfig) -> Stages:
     """The vector unit's: the window; scale, bias, shift where it multiplies; clamp; two for the table."""
     units = config.units
     if units.multiply:
-        return Stages(TOTAL, deep(config), TOTAL + 6 + deep(config))
-    return Stages(TOTAL, False, TOTAL + 1 + 2 * units.table)
+        return Stages(PRODUCT_TOTAL, deep(config), PRODUCT_TOTAL + 6 + deep(config))
+    total = DATA if config.control == "small" else DATA + 1
+    return Stages(total, False, total + 1 + 2 * units.table)

@@ -76,7 +76,7 @@ def run(
     ring = outstanding + 2
     read_beats, read_time, read_own = np.zeros(ring, np.int64), np.zeros(ring, np.int64), np.zeros(ring, np.int64)
     read_first, reads = 0, 0
-    owner_depth = max(outstanding, 2)
+    owner_depth = max(outstanding, 3)
     owner_inner, owner_ready = 0, 0
     # LOAD: bursts, then words.
     b_active, b_at, b_left, b_run, b_row, b_runs, b_rows, b_k = 0, 0, 0, 0, 0, 0, 0, 0

@@ -40,6 +40,7 @@ RESOURCES: Mapping[str, str] = MappingProxyType({
     "TRELLIS_COMB": "LUT", "TRELLIS_FF": "FF", "MULT18X18D": "DSP", "DP16KD": "RAM",
     "ICESTORM_LC": "LUT", "ICESTORM_DSP": "DSP", "ICESTORM_RAM": "RAM", "ICESTORM_SPRAM": "SPRAM",
 })  # fmt: skip
+MEMORY = re.compile(r'\s+parameter \\MEMID "\\\\(\S+)"$')
 PHASES = (
     ("Info: Packing", "packing cells"),
     ("Info: Creating initial", "placing"),
@@ -185,6 +186,7 @@ def build_rtlil(
 ) -> Bitstream:  # fmt: skip
     """The same, from a design in the intermediate language of Yosys whose top module is ``top``."""
     tools = check_tools(part.family)
+    text = unwatched(text)
     facts = [text, json.dumps([asdict(part), constraints, clock_hz, asdict(recipe), tools], sort_keys=True)]
     digest = hashlib.sha256("\0".join(facts).encode()).hexdigest()[:20]
     home = (folder or cache_folder() / "bitstreams") / f"{name}-{digest}"
@@ -202,6 +204,26 @@ def build_rtlil(
         say(f"{name}: the bitstream is in the cache.")
     _judge(found, name, strict_timing, say)
     return found
+
+
+def unwatched(text: str) -> str:
+    """A design in whose memories with the attribute ``no_rw_check`` a word may read as anything while it is written.
+
+    Yosys has the attribute for memories whose read register is apart; Amaranth's have it inside.
+    """
+    lines = text.split("\n")
+    free: set[str] = set()
+    for at, line in enumerate(lines):
+        if line.startswith("module "):
+            free = set()
+        elif line.startswith("  memory ") and lines[at - 1].strip() == "attribute \\no_rw_check 1":
+            free.add(line.split()[-1].removeprefix("\\"))
+        elif line.startswith("  cell $memrd_v2") and (name := MEMORY.match(lines[at + 1])) and name[1] in free:
+            for field in range(at + 1, at + 8):
+                lines[field] = lines[field].replace(
+                    "parameter \\COLLISION_X_MASK 1'0", "parameter \\COLLISION_X_MASK 1'1"
+                )
+    return "\n".join(lines)
 
 
 def check_tools(family: Family) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from amaranth.hdl import Elaboratable, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal
 
 from bitwright.fpga.config import ProcessorConfig
 from bitwright.fpga.rtl.ports import Requests
@@ -50,40 +50,36 @@ class Bursts(Elaboratable):
             with m.If(self.start):
                 m.d.sync += beats.eq(first)
         shift = bus.bytes.bit_length() - 1
-        room = Signal(9)
-        size = Signal(9)
+        # The burst that is asked for, and whether it ends its run, stand in registers: what follows has a cycle.
+        size, final = Signal(9, name="burst_size"), Signal(name="burst_ends_run")
         m.d.comb += [
-            room.eq(bus.burst_beats - at[shift : shift + bus.burst_beats.bit_length() - 1]),
-            size.eq(Mux(left < room, left, room)),
             self.request.valid.eq(self.active),
             self.request.address.eq(at),
             self.request.beats.eq(size),
         ]
-        with m.If(self.request.valid & self.request.ready):
-            with m.If(left != size):
-                m.d.sync += [left.eq(left - size), at.eq(at + (size << shift))]
-            with m.Elif(runs != 1):
-                m.d.sync += [
-                    runs.eq(runs - 1),
-                    run.eq(run + kept["run_stride"]),
-                    at.eq(run + kept["run_stride"]),
-                    left.eq(beats),
-                ]
-            with m.Elif(rows != 1):
-                m.d.sync += [rows.eq(rows - 1), runs.eq(kept["runs"]), left.eq(beats)]
-                m.d.sync += [
-                    row.eq(row + kept["row_stride"]),
-                    run.eq(row + kept["row_stride"]),
-                    at.eq(row + kept["row_stride"]),
-                ]
-            with m.Else():
-                m.d.sync += self.active.eq(0)
+        granted = self.request.valid & self.request.ready
+        low = shift + bus.burst_beats.bit_length() - 1  # bits within a burst's own alignment
+        aligned = Cat(Const(0, low), (at >> low) + 1)[: len(at)]
+        then, rest = Signal(len(at), name="burst_then"), Signal(len(left), name="burst_rest")
+        m.d.comb += [then.eq(row + kept["row_stride"]), rest.eq(beats)]
         with m.If(self.start):
-            m.d.sync += [
-                *[s.eq(numbers["address"]) for s in (row, run, at)],
-                rows.eq(numbers["rows"]),
-                runs.eq(numbers["runs"]),
-                left.eq(first),
-                self.active.eq((numbers["rows"] != 0) & (numbers["runs"] != 0) & (numbers["words"] != 0)),
-            ]
+            m.d.comb += [then.eq(numbers["address"]), rest.eq(first)]
+            m.d.sync += [row.eq(then), run.eq(then), rows.eq(numbers["rows"]), runs.eq(numbers["runs"])]
+            m.d.sync += self.active.eq((numbers["rows"] != 0) & (numbers["runs"] != 0) & (numbers["words"] != 0))
+        with m.Elif(~final):
+            # A burst that does not end its run ends where the next one is aligned.
+            m.d.comb += [then.eq(aligned), rest.eq(left - size)]
+        with m.Elif(runs != 1):
+            m.d.comb += then.eq(run + kept["run_stride"])
+            with m.If(granted):
+                m.d.sync += [runs.eq(runs - 1), run.eq(then)]
+        with m.Elif(granted):
+            m.d.sync += [rows.eq(rows - 1), runs.eq(kept["runs"]), row.eq(then), run.eq(then)]
+            with m.If(rows == 1):
+                m.d.sync += self.active.eq(0)
+        room = Signal(9, name="burst_room")
+        ends = Signal(name="burst_ends")
+        m.d.comb += [room.eq(bus.burst_beats - then[shift:low]), ends.eq(rest <= room)]
+        with m.If(self.start | granted):
+            m.d.sync += [at.eq(then), left.eq(rest), size.eq(Mux(ends, rest, room)), final.eq(ends)]
         return m

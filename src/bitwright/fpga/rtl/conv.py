@@ -14,6 +14,7 @@ from bitwright.fpga.stages import conv_stages
 
 ADDRESS = 2
 """Clock edges from a step's counters until addresses are at the buffers."""
+LIMITS = {"oc": "ocs", "g": "groups", "x": "xs", "r": "kh", "k": "kw", "c": "ics"}
 
 
 class Conv(Elaboratable):
@@ -82,13 +83,13 @@ class Conv(Elaboratable):
         """The loops; what a step needs."""
         head = self.head
         active, empty = Signal(), Signal()
-        limits = {"oc": i["ocs"], "g": i["groups"], "x": i["xs"], "r": i["kh"], "k": i["kw"], "c": i["ics"]}
+        limits = {name: i[field] for name, field in LIMITS.items()}
+        # What is left to do, from the limit down to 1: comparing with 1 is fast.
         counters = {name: Signal(len(limit), name=f"conv_{name}") for name, limit in limits.items()}
-        following = {name: Signal(len(counter) + 1, name=f"conv_{name}_after") for name, counter in counters.items()}
         last = {name: Signal(name=f"conv_last_{name}") for name in counters}
         for name, counter in counters.items():
-            m.d.comb += [following[name].eq(counter + 1), last[name].eq(following[name] == limits[name])]
-        c, k, r = (counters[name] for name in "ckr")
+            m.d.comb += last[name].eq(counter == 1)
+        row = Signal(len(i["rows"]), name="conv_row")
         at_oc, at_g, at_x, tap, tap_k = (
             Signal(len(i["base"]), name=f"conv_at_{n}") for n in ("oc", "g", "x", "tap", "tap_k")
         )
@@ -97,8 +98,7 @@ class Conv(Elaboratable):
         m.d.comb += [
             last_tap.eq(last["c"] & last["k"] & last["r"]),
             last_pixel.eq(last["x"] & last["g"]),
-            first_tap.eq((c == 0) & (k == 0) & (r == 0)),
-            self.row_address.eq(i["rows"] + r),
+            self.row_address.eq(row),
         ]
         # An instruction starts when the pipeline of the one before has run dry, so its numbers hold still.
         valid = active & ~empty
@@ -117,16 +117,16 @@ class Conv(Elaboratable):
             m.d.sync += waiting.eq(0)
 
         def count(name: str) -> Any:
-            return counters[name].eq(Mux(last[name], 0, following[name]))
+            return counters[name].eq(Mux(last[name], limits[name], counters[name] - 1))
 
         with m.If(valid):
-            m.d.sync += [count("c"), tap.eq(tap + 1), weight.eq(weight + 1)]
+            m.d.sync += [count("c"), tap.eq(tap + 1), weight.eq(weight + 1), first_tap.eq(last_tap)]
             with m.If(last["c"]):
                 m.d.sync += [count("k"), tap_k.eq(tap_k + i["k_step"]), tap.eq(tap_k + i["k_step"])]
                 with m.If(last["k"]):
-                    m.d.sync += [count("r"), tap_k.eq(0), tap.eq(0)]
+                    m.d.sync += [count("r"), tap_k.eq(0), tap.eq(0), row.eq(row + 1)]
             with m.If(last_tap):
-                m.d.sync += [count("x"), at_x.eq(at_x + i["x_step"]), weight.eq(weight_oc)]
+                m.d.sync += [count("x"), row.eq(i["rows"]), at_x.eq(at_x + i["x_step"]), weight.eq(weight_oc)]
                 with m.If(last["x"]):
                     m.d.sync += [count("g"), at_g.eq(at_g + i["g_step"]), at_x.eq(at_g + i["g_step"])]
                 with m.If(last_pixel):
@@ -141,7 +141,10 @@ class Conv(Elaboratable):
                 empty.eq((coming["ocs"] == 0) | (coming["groups"] == 0) | (coming["xs"] == 0)),
                 *[s.eq(coming["base"]) for s in (at_oc, at_g, at_x)],
                 *[s.eq(coming["weight"]) for s in (weight, weight_oc)],
-                *[s.eq(0) for s in (*counters.values(), tap, tap_k)],
+                *[s.eq(0) for s in (tap, tap_k)],
+                first_tap.eq(1),
+                row.eq(coming["rows"]),
+                *[counters[name].eq(coming[field]) for name, field in LIMITS.items()],
             ]
         return {
             "address": at_x + tap,
@@ -186,8 +189,10 @@ class Conv(Elaboratable):
     ) -> None:
         """Accumulate, add the bias, shift, clamp, write."""
         config, stages = self.config, conv_stages(self.config)
-        # The biases of a step are read one cycle before its sum, so that they are in a register beside the accumulator.
-        until = dict.fromkeys(("result", "last_x", "last_pixel"), stages.total - 1)
+        # The biases of a step are read one cycle before its sum, so that they are in a register beside the accumulator;
+        # where registers are few, they come from the memory itself.
+        late_read = config.control == "small"
+        until = dict.fromkeys(("result", "last_x", "last_pixel"), stages.total - 1 + late_read)
         early = {name: delayed(m, step[name], cycles, f"conv_{name}") for name, cycles in until.items()}
         late = {name: delayed(m, early[name], stages.result - until[name], f"conv_late_{name}") for name in until}
         first = delayed(m, step["first"], stages.total, "first")
@@ -195,7 +200,7 @@ class Conv(Elaboratable):
         with m.If(early["result"] & early["last_pixel"]):
             m.d.sync += group.eq(group + 1)
         m.d.comb += self.bias_address.eq(group)
-        biases = delayed(m, self.bias_data, 1, "biases")
+        biases = delayed(m, self.bias_data, 1 - late_read, "biases")
         out_g, out_x = Signal(len(i["out_base"])), Signal(len(i["out_base"]))
         granule = Signal(len(i["granule"]))
         m.d.comb += self.writing.eq(late["result"])

@@ -81,27 +81,36 @@ class Load(Elaboratable):
         config = self.config
         null, take, over = Signal(name="load_null"), Signal(name="load_take"), Signal(name="load_over")
         rows = Signal(len(i["rows"]) + 2, name="load_rows")
-        row, column = Signal(len(rows), name="load_row"), Signal(len(i["width"]), name="load_column")
+        # What is left, down to 1: of rows in all, above and real ones, of words in all and on the left, of runs.
+        above, real_rows = Signal(len(i["above"]), name="load_above"), Signal(len(i["rows"]), name="load_real_rows")
+        columns, margin = Signal(len(i["width"]), name="load_columns"), Signal(len(i["left"]), name="load_margin")
         base, word = Signal(len(i["base"]), name="load_base"), Signal(len(i["base"]), name="load_word")
         most = max(pieces(config).values())
         last_piece, piece = Signal(range(most), name="load_last_piece"), Signal(range(most), name="load_piece")
-        run_word, run = Signal(len(i["words"]), name="load_run_word"), Signal(len(i["runs"]), name="load_run")
-        kept = Signal(8 * config.icp, name="load_kept")
+        run_words, runs = Signal(len(i["words"]), name="load_run_words"), Signal(len(i["runs"]), name="load_runs")
         beat = Signal(range(config.beats_per_word + 1), name="load_beat")
         # Real words of a row: from ``left`` until its last run is read.
         in_rows, in_columns, runs_done = (Signal(name=f"load_{n}") for n in ("in_rows", "in_columns", "runs_done"))
         real = in_rows & in_columns & ~runs_done
         free = ~self.valid | ~self.hold
         last_beat = beat == config.beats_per_word - 1
-        m.d.comb += self.beats.ready.eq(active & ~null & real & (~last_beat | free))
-        full = Cat(kept[8 * config.bus.bytes :], self.beats.data) if config.beats_per_word > 1 else self.beats.data
+        m.d.comb += self.beats.ready.eq(active & ~null & real & free)
+        full = Cat(self.data[8 * config.bus.bytes :], self.beats.data) if config.beats_per_word > 1 else self.beats.data
         filled = Cat(*([i["fill"]] * config.icp))
         with m.If(active & ~null):
             m.d.comb += take.eq(free & Mux(real, self.beats.valid & last_beat, 1))
         with m.If(self.beats.valid & self.beats.ready):
-            m.d.sync += [kept.eq(full), beat.eq(Mux(last_beat, 0, beat + 1))]
-        next_column, next_row = (column + 1)[: len(column)], (row + 1)[: len(row)]
-        last_column, last_row = (column + 1) == i["width"], next_row == rows
+            m.d.sync += [self.data.eq(full), beat.eq(Mux(last_beat, 0, beat + 1))]
+        with m.Elif(take):
+            m.d.sync += self.data.eq(filled)
+        last_column, last_row = columns == 1, rows == 1
+
+        def row_begins(fields: dict[str, Any]) -> list[Any]:
+            return [
+                columns.eq(fields["width"]), margin.eq(fields["left"]), in_columns.eq(fields["left"] == 0),
+                run_words.eq(fields["words"]), runs.eq(fields["runs"]), runs_done.eq(0),
+            ]  # fmt: skip
+
         post = Signal(len(self.head.post), name="load_posting")
         last = Signal(name="load_last")
         with m.If(free):
@@ -119,23 +128,25 @@ class Load(Elaboratable):
                 self.dest.eq(i["dest"]),
                 self.piece.eq(piece),
                 self.address.eq(word),
-                self.data.eq(Mux(real, full, filled)),
-                column.eq(next_column),
-                in_columns.eq(next_column >= i["left"]),
+                columns.eq(columns - 1),
+                margin.eq(margin - 1),
+                in_columns.eq(in_columns | (margin == 1)),
                 piece.eq(Mux(piece == last_piece, 0, piece + 1)),
             ]
             with m.If(piece == last_piece):
                 m.d.sync += word.eq(word + 1)
             with m.If(real):
-                m.d.sync += run_word.eq(run_word + 1)
-                with m.If((run_word + 1) == i["words"]):
-                    m.d.sync += [run_word.eq(0), run.eq(run + 1)]
-                    with m.If((run + 1) == i["runs"]):
+                m.d.sync += run_words.eq(run_words - 1)
+                with m.If(run_words == 1):
+                    m.d.sync += [run_words.eq(i["words"]), runs.eq(runs - 1)]
+                    with m.If(runs == 1):
                         m.d.sync += runs_done.eq(1)
             with m.If(last_column):
-                m.d.sync += [column.eq(0), row.eq(next_row), run.eq(0), run_word.eq(0), runs_done.eq(0)]
-                m.d.sync += in_rows.eq((next_row >= i["above"]) & (next_row < i["above"] + i["rows"]))
-                m.d.sync += in_columns.eq(i["left"] == 0)
+                m.d.sync += [rows.eq(rows - 1), *row_begins(i)]
+                with m.If(above != 0):
+                    m.d.sync += [above.eq(above - 1), in_rows.eq((above == 1) & (real_rows != 0))]
+                with m.Elif(real_rows != 0):
+                    m.d.sync += [real_rows.eq(real_rows - 1), in_rows.eq(real_rows != 1)]
         with m.If(begin):
             total = coming["above"] + coming["rows"] + coming["below"]
             m.d.sync += [
@@ -143,8 +154,10 @@ class Load(Elaboratable):
                 null.eq((total == 0) | (coming["width"] == 0)),
                 rows.eq(total),
                 in_rows.eq((coming["above"] == 0) & (coming["rows"] != 0)),
-                in_columns.eq(coming["left"] == 0),
-                *[s.eq(0) for s in (row, column, piece, run, run_word, runs_done)],
+                above.eq(coming["above"]),
+                real_rows.eq(coming["rows"]),
+                piece.eq(0),
+                *row_begins(coming),
             ]
             with m.Switch(coming["dest"]):
                 for dest, count in pieces(config).items():

@@ -9,6 +9,10 @@ from amaranth.lib.memory import Memory
 
 from bitwright.fpga.rtl.ports import BankWrite
 
+# Tokens keep readers away from words that are being written, so what a block of memory shows then does not matter.
+# Without this attribute of Yosys, logic around each block would see to it.
+UNWATCHED = {"no_rw_check": 1}
+
 
 class Banks(Elaboratable):
     """``banks`` memories of words; a word's columns are written apart, at addresses of their own.
@@ -32,7 +36,7 @@ class Banks(Elaboratable):
         for b in range(self.banks):
             pieces = []
             for c in range(self.columns):
-                memory = Memory(shape=part, depth=self.depth, init=[])
+                memory = Memory(shape=part, depth=self.depth, init=[], attrs=UNWATCHED)
                 m.submodules[f"{self.name}_{b}_{c}"] = memory
                 read, write = memory.read_port(domain="sync"), memory.write_port()
                 bits = len(read.addr)
@@ -78,7 +82,7 @@ class Pieces(Elaboratable):
             kept = min(self.used - p * self.piece_bits, self.piece_bits)
             if kept <= 0:
                 break
-            memory = Memory(shape=kept, depth=self.depth, init=[])
+            memory = Memory(shape=kept, depth=self.depth, init=[], attrs=UNWATCHED)
             m.submodules[f"{self.name}_{p}"] = memory
             read, write = memory.read_port(domain="sync"), memory.write_port()
             bits = len(read.addr)

@@ -2,36 +2,62 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
-from amaranth.hdl import Signal, signed
+from amaranth.hdl import Cat, Const, Mux, Signal, Value, signed
 
 from bitwright.fpga.requant import clamping, rounding_shift
 from bitwright.number.expr import Op
-from bitwright.number.expr import var as variable
 from bitwright.number.format import Rounding
 from bitwright.number.hardware import amaranth_value
 
+NARROW_BITS = 9
+"""A sum that is shifted is held between -256 and 255: what is outside of them is outside of every byte's clamp too."""
+
 
 def rounded(m: Any, rounding: Rounding, acc: Any, shift: Any, register: bool, name: str) -> Any:
-    """``round(acc / 2**shift)`` for a signed ``acc`` and an unsigned ``shift`` that holds still.
+    """``round(acc / 2**shift)``, held in 9 bits, for a signed ``acc`` and an unsigned ``shift`` that holds still.
 
     Every rounding ends in a shift to the right; with ``register`` there is one before that shift, and the result comes a
     cycle later.
     """
-    values = {"acc": acc, "shift": shift}
     expr = rounding_shift(rounding, len(acc), len(shift))
-    if not register:
-        return amaranth_value(expr, values)
     if expr.op is not Op.SHR:
         raise NotImplementedError(f"{rounding.value} does not end in a shift")
     before, by = expr.args
-    held = Signal(signed(before.bits), name=f"{name}_rounded")
-    m.d.sync += held.eq(amaranth_value(before, values))
-    return amaranth_value(
-        replace(expr, args=(variable("before", before.lo, before.hi), by)), {**values, "before": held}
-    )
+    values = {"acc": acc, "shift": shift}
+    value = amaranth_value(before, values)
+    if register:
+        held = Signal(signed(before.bits), name=f"{name}_rounded")
+        m.d.sync += held.eq(value)
+        value = held
+    return narrow_shift(value, Value.cast(amaranth_value(by, values))[: by.hi.bit_length()])
+
+
+def narrow_shift(value: Any, shift: Any) -> Any:
+    """``value >> shift`` for a signed ``value``, held between -256 and 255.
+
+    Powers of two from the largest on; after each only the bits stay that the smaller ones can still bring down, and those
+    that are given up must be copies of the sign.  A third of the multiplexers of a shifter for all bits.
+    """
+    value = Value.cast(value)
+    sign, over = value[-1], Const(0, 1)
+    steps = [1 << bit for bit in reversed(range(len(shift)))]
+    for step, taken in zip(steps, reversed(shift), strict=True):
+        window = NARROW_BITS + step - 1
+        value = _wide(value, window + step)  # what is brought down has copies of the sign behind it
+        over = over | (~taken & (value[window - 1 :] ^ sign.replicate(len(value) - window + 1)).any())
+        value = Mux(taken, _wide(value >> step, window)[:window], value[:window])
+    value = _wide(value, NARROW_BITS)
+    over = over | (value[NARROW_BITS - 1 :] ^ sign.replicate(len(value) - NARROW_BITS + 1)).any()
+    end = Cat((~sign).replicate(NARROW_BITS - 1), sign)
+    return Mux(over, end, value[:NARROW_BITS]).as_signed()
+
+
+def _wide(value: Any, bits: int) -> Any:
+    """At least ``bits`` bits of a signed value."""
+    value = Value.cast(value)
+    return value if len(value) >= bits else Cat(value, value[-1].replicate(bits - len(value)))
 
 
 def clamped(value: Any, lo: Any, hi: Any) -> Any:

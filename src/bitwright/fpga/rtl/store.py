@@ -48,19 +48,20 @@ class Store(Elaboratable):
         i, coming = held(m, head, config)
         reading, ending = Signal(name="store_reading"), Signal(name="store_ending")
         group, pixel, at = (Signal(len(i["base"]), name=f"store_{n}") for n in ("group", "pixel", "at"))
-        row, x, word = (Signal(len(i[n]), name=f"store_{n}") for n in ("rows", "xs", "words"))
+        rows, xs, words = (Signal(len(i[n]), name=f"store_{n}_left") for n in ("rows", "xs", "words"))
         bank = Signal(4, name="store_bank")
         bursts_out = Signal(16, name="store_bursts_out")
         step = Signal(name="store_step")
         m.d.comb += self.read_address.eq(at)
         empty = (self._one_word if config.control == "small" else self._queue)(m, step, reading, bank)
         with m.If(step):
-            with m.If((word + 1) != i["words"]):
-                m.d.sync += [word.eq(word + 1), at.eq(at + 1)]
-            with m.Elif((x + 1) != i["xs"]):
-                m.d.sync += [word.eq(0), x.eq(x + 1), pixel.eq(pixel + i["x_step"]), at.eq(pixel + i["x_step"])]
-            with m.Elif((row + 1) != i["rows"]):
-                m.d.sync += [word.eq(0), x.eq(0), row.eq(row + 1)]
+            with m.If(words != 1):
+                m.d.sync += [words.eq(words - 1), at.eq(at + 1)]
+            with m.Elif(xs != 1):
+                m.d.sync += [words.eq(i["words"]), xs.eq(xs - 1)]
+                m.d.sync += [s.eq(pixel + i["x_step"]) for s in (pixel, at)]
+            with m.Elif(rows != 1):
+                m.d.sync += [words.eq(i["words"]), xs.eq(i["xs"]), rows.eq(rows - 1)]
                 with m.If(bank != config.pp - 1):
                     m.d.sync += [bank.eq(bank + 1), pixel.eq(group), at.eq(group)]
                 with m.Else():
@@ -90,9 +91,9 @@ class Store(Elaboratable):
                 group.eq(coming["base"]),
                 pixel.eq(coming["base"]),
                 at.eq(coming["base"]),
-                row.eq(0),
-                x.eq(0),
-                word.eq(0),
+                rows.eq(coming["rows"]),
+                xs.eq(coming["xs"]),
+                words.eq(coming["words"]),
                 bank.eq(0),
             ]
         return m

@@ -14,7 +14,7 @@ from bitwright.fpga.limits import STAMP_BITS, pieces
 from bitwright.fpga.rtl.conv import Conv
 from bitwright.fpga.rtl.fetch import Fetch
 from bitwright.fpga.rtl.load import Load
-from bitwright.fpga.rtl.memories import Banks, Pieces
+from bitwright.fpga.rtl.memories import UNWATCHED, Banks, Pieces
 from bitwright.fpga.rtl.ports import Beats, Requests, fields
 from bitwright.fpga.rtl.store import Store
 from bitwright.fpga.rtl.tokens import Tokens
@@ -155,7 +155,7 @@ class Processor(Elaboratable):
     def _read(self, m: Module, fetch: Fetch | Window, load: Load) -> None:
         """Requests of FETCH before those of LOAD; data to who asked, in order."""
         config = self.config
-        owners = SyncFIFOBuffered(width=10, depth=max(config.bus.outstanding, 2))
+        owners = SyncFIFOBuffered(width=10, depth=max(config.bus.outstanding, 3))
         m.submodules.owners = owners
         ours = fetch.request.valid
         request = self.read_request
@@ -169,7 +169,8 @@ class Processor(Elaboratable):
             owners.w_data.eq((request.beats << 1) | ours),
         ]
         to_fetch = owners.r_data[0]
-        beat = Signal(9)
+        beat, following = Signal(9), Signal(9)
+        m.d.comb += following.eq(beat + 1)
         data = self.read_data
         m.d.comb += [
             fetch.beats.data.eq(data.data),
@@ -179,11 +180,11 @@ class Processor(Elaboratable):
             data.ready.eq(owners.r_rdy & Mux(to_fetch, fetch.beats.ready, load.beats.ready)),
         ]
         with m.If(data.valid & data.ready):
-            with m.If(beat == owners.r_data[1:] - 1):
+            with m.If(following == owners.r_data[1:]):
                 m.d.sync += beat.eq(0)
                 m.d.comb += owners.r_en.eq(1)
             with m.Else():
-                m.d.sync += beat.eq(beat + 1)
+                m.d.sync += beat.eq(following)
 
     def _loading(self, m: Module, load: Load, vec: Vec, act: Banks, wide: dict[Dest, Pieces]) -> None:
         """Words of LOAD to their buffers."""
@@ -245,7 +246,7 @@ class Processor(Elaboratable):
             m.d.sync += [self.busy.eq(0), done.eq(0)]
         with m.If(self.start & ~self.busy):
             m.d.sync += [self.busy.eq(1), self.cycles.eq(0), done.eq(0)]
-        profile = Memory(shape=32, depth=STAMPS, init=[])
+        profile = Memory(shape=32, depth=STAMPS, init=[], attrs=UNWATCHED)
         m.submodules.profile = profile
         read, write = profile.read_port(domain="sync"), profile.write_port()
         stamp = Signal(STAMP_BITS)

@@ -9,12 +9,14 @@ from amaranth.lib.memory import Memory
 
 from bitwright.fpga.config import ProcessorConfig
 from bitwright.fpga.isa import Mode
+from bitwright.fpga.rtl.memories import UNWATCHED
 from bitwright.fpga.rtl.ports import BankWrite, Head, delayed, held
 from bitwright.fpga.rtl.requantizer import clamped, rounded
-from bitwright.fpga.stages import DATA, TOTAL, vec_stages
+from bitwright.fpga.stages import DATA, vec_stages
 
 ADDRESS = 2
 """Clock edges from a tap's counters until addresses are at the buffer."""
+LIMITS = {"g": "groups", "x": "xs", "c": "cs", "r": "kh", "k": "kw"}
 TOTAL_BITS = 48
 
 
@@ -68,12 +70,12 @@ class Vec(Elaboratable):
             lane = self.row_data[bank : bank + (pp - 1).bit_length()]
             row = Signal(8 * icp, name=f"vec_row{b}")
             found = Array(self.mid_data)[delayed(m, lane, 2, f"vec_lane{b}")] if pp > 1 else self.mid_data[0]
-            m.d.sync += row.eq(found)
+            m.d["comb" if config.control == "small" and not config.units.multiply else "sync"] += row.eq(found)
             rows.append(row)
         coefficient = delayed(m, self.row_data[24 * pp : 24 * pp + 16].as_signed(), 3, "coefficient")
         m.d.comb += self.weight_address.eq(delayed(m, step["weight"], ADDRESS, "vec_weight_at"))
         weights = delayed(m, self.weight_data, 1, "vec_weights")
-        first = delayed(m, step["first"], DATA, "vec_first")
+        first = delayed(m, step["first"], DATA if config.units.multiply else vec_stages(config).total - 1, "vec_first")
         totals = [
             [self._total(m, i, rows[p], weights, coefficient, first, p, c) for c in range(icp)] for p in range(pp)
         ]
@@ -84,20 +86,19 @@ class Vec(Elaboratable):
     def _counters(self, m: Module, i: dict[str, Any], coming: dict[str, Any]) -> dict[str, Any]:
         head = self.head
         active, empty, waiting = Signal(), Signal(), Signal()
-        limits = {"g": i["groups"], "x": i["xs"], "c": i["cs"], "r": i["kh"], "k": i["kw"]}
+        limits = {name: i[field] for name, field in LIMITS.items()}
         counters = {name: Signal(len(limit), name=f"vec_{name}") for name, limit in limits.items()}
-        following = {name: Signal(len(counter) + 1, name=f"vec_{name}_after") for name, counter in counters.items()}
         last = {name: Signal(name=f"vec_last_{name}") for name in counters}
         for name, counter in counters.items():
-            m.d.comb += [following[name].eq(counter + 1), last[name].eq(following[name] == limits[name])]
-        c, r, k = (counters[name] for name in "crk")
-        at_g, at_x, tap = (Signal(len(i["base"]), name=f"vec_at_{n}") for n in ("g", "x", "tap"))
+            m.d.comb += last[name].eq(counter == 1)
+        first, row_at = Signal(name="vec_first_tap"), Signal(len(i["rows"]), name="vec_row_at")
+        at_g, at_x, at_c, tap = (Signal(len(i["base"]), name=f"vec_at_{n}") for n in ("g", "x", "c", "tap"))
         weight, bias = Signal(len(i["weight"])), Signal(len(i["bias"]))
         last_tap, ends = Signal(name="vec_last_tap"), Signal(name="vec_last")
         m.d.comb += [
             last_tap.eq(last["k"] & last["r"]),
             ends.eq(active & (empty | (last_tap & last["c"] & last["x"] & last["g"]))),
-            self.row_address.eq(i["rows"] + r),
+            self.row_address.eq(row_at),
         ]
         leaving = delayed(m, ends, vec_stages(self.config).leaves, "vec_ends")
         m.d.comb += [
@@ -110,34 +111,38 @@ class Vec(Elaboratable):
             m.d.sync += waiting.eq(0)
 
         def count(name: str) -> Any:
-            return counters[name].eq(Mux(last[name], 0, following[name]))
+            return counters[name].eq(Mux(last[name], limits[name], counters[name] - 1))
 
         with m.If(active & ~empty):
-            m.d.sync += [count("k"), tap.eq(tap + i["k_step"]), weight.eq(weight + 1)]
+            m.d.sync += [count("k"), tap.eq(tap + i["k_step"]), weight.eq(weight + 1), first.eq(last_tap)]
             with m.If(last["k"]):
-                m.d.sync += [count("r"), tap.eq(0)]
+                m.d.sync += [count("r"), tap.eq(0), row_at.eq(row_at + 1)]
             with m.If(last_tap):
-                m.d.sync += [count("c"), bias.eq(bias + 1)]
+                m.d.sync += [count("c"), bias.eq(bias + 1), row_at.eq(i["rows"]), at_c.eq(at_c + 1)]
                 with m.If(last["c"]):
-                    m.d.sync += [count("x"), weight.eq(i["weight"]), bias.eq(i["bias"]), at_x.eq(at_x + i["x_step"])]
+                    m.d.sync += [count("x"), weight.eq(i["weight"]), bias.eq(i["bias"])]
+                    m.d.sync += [s.eq(at_x + i["x_step"]) for s in (at_x, at_c)]
                     with m.If(last["x"]):
-                        m.d.sync += [count("g"), at_g.eq(at_g + i["g_step"]), at_x.eq(at_g + i["g_step"])]
+                        m.d.sync += [count("g"), *[s.eq(at_g + i["g_step"]) for s in (at_g, at_x, at_c)]]
         with m.If(ends):
             m.d.sync += [active.eq(0), waiting.eq(1)]
         with m.If(head.start):
             m.d.sync += [
                 active.eq(1),
                 empty.eq((coming["groups"] == 0) | (coming["xs"] == 0) | (coming["cs"] == 0)),
-                *[s.eq(coming["base"]) for s in (at_g, at_x)],
+                *[s.eq(coming["base"]) for s in (at_g, at_x, at_c)],
+                row_at.eq(coming["rows"]),
+                first.eq(1),
                 weight.eq(coming["weight"]),
                 bias.eq(coming["bias"]),
-                *[s.eq(0) for s in (*counters.values(), tap)],
+                tap.eq(0),
+                *[counters[name].eq(coming[field]) for name, field in LIMITS.items()],
             ]
         result = active & ~empty & last_tap
         return {
-            "address": at_x + tap + c,
+            "address": at_c + tap,
             "weight": weight,
-            "first": (k == 0) & (r == 0),
+            "first": first,
             "result": result,
             "last_c": last["c"],
             "last_x": last["x"],
@@ -150,15 +155,16 @@ class Vec(Elaboratable):
     ) -> Any:
         """What the taps of one lane combine to, at stage ``TOTAL``."""
         x = row.word_select(c, 8).as_signed()
+        multiplies = self.config.units.multiply
+        total = Signal(signed(32 if multiplies else 8), name=f"vec_total{p}_{c}")
+        if not multiplies:
+            m.d.sync += total.eq(Mux(first | (x > total), x, total))
+            return total
         if (p, c) == (0, 0):
             self._first_later = delayed(m, first, 1, "vec_first_later")
-        total = Signal(signed(32 if self.config.units.multiply else 8), name=f"vec_total{p}_{c}")
         plain = Signal(signed(8), name=f"vec_plain{p}_{c}")
         m.d.sync += plain.eq(x)
         largest = Mux(self._first_later | (plain > total), plain, total)
-        if not self.config.units.multiply:
-            m.d.sync += total.eq(largest)
-            return total
         before = Signal(signed(8), name=f"vec_before{p}_{c}")
         m.d.sync += before.eq(x)
         by = Signal(signed(16), name=f"vec_by{p}_{c}")
@@ -180,7 +186,7 @@ class Vec(Elaboratable):
     ) -> None:
         config, stages = self.config, vec_stages(self.config)
         if config.units.multiply:  # read one cycle early, so that they are in a register beside the scaled total
-            m.d.comb += self.bias_address.eq(delayed(m, step["bias"], TOTAL - 1, "vec_bias_at"))
+            m.d.comb += self.bias_address.eq(delayed(m, step["bias"], stages.total - 1, "vec_bias_at"))
             biases = delayed(m, self.bias_data, 1, "vec_biases")
         result, last_c, last_x = (
             delayed(m, step[name], stages.result, f"vec_{name}") for name in ("result", "last_c", "last_x")
@@ -201,7 +207,8 @@ class Vec(Elaboratable):
                 if config.units.multiply:
                     total = self._finished(m, i, total, biases.word_select(c, 32).as_signed(), name)
                 byte = Signal(8, name=f"vec_byte{name}")
-                m.d.sync += byte.eq(clamped(total, i["lo"], i["hi"]))
+                clamps = config.units.multiply or config.units.table
+                m.d.sync += byte.eq(clamped(total, i["lo"], i["hi"]) if clamps else total)
                 found.append(self._looked_up(m, i, byte, name) if config.units.table or config.units.multiply else byte)
             enable = result & i["lanes"][p]
             m.d.comb += [
@@ -229,7 +236,7 @@ class Vec(Elaboratable):
         if not self.config.units.table:
             m.d.sync += final.eq(later)
             return final
-        memory = Memory(shape=8, depth=256, init=[])
+        memory = Memory(shape=8, depth=256, init=[], attrs=UNWATCHED)
         m.submodules[f"table{name}"] = memory
         read, write = memory.read_port(domain="sync"), memory.write_port()
         m.d.comb += [

@@ -9,6 +9,7 @@ from amaranth.lib.memory import Memory
 
 from bitwright.fpga.config import INSTRUCTION_BYTES, ProcessorConfig
 from bitwright.fpga.isa import HEADER, Unit
+from bitwright.fpga.rtl.memories import UNWATCHED
 from bitwright.fpga.rtl.ports import Beats, Head, Requests
 
 LAST_BIT = HEADER[0].bits
@@ -81,7 +82,8 @@ class Window(Elaboratable):
     def _arrive(self, m: Module, asked: Any, arrived: Any, bits: int) -> list[Any]:
         """Beats into the block of memory; returns the unit of each place."""
         width, count = 8 * self.config.bus.bytes, INSTRUCTION_BYTES // self.config.bus.bytes
-        m.submodules.memory = self.memory = Memory(shape=width, depth=self.config.queue * count, init=[])
+        self.memory = Memory(shape=width, depth=self.config.queue * count, init=[], attrs=UNWATCHED)
+        m.submodules.memory = self.memory
         write = self.memory.write_port()
         got, final = Signal(range(count), name="window_got"), Signal(name="window_final")
         units = [Signal(2, name=f"window_unit{n}") for n in range(self.config.queue)]
