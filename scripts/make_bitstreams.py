@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import bitwright
+from bitwright.errors import DoesNotFit, TimingMissed
 from bitwright.fpga.bitstreams import board_bitstream
 from bitwright.fpga.board import list_boards, load_board
 from bitwright.fpga.config import load_config
@@ -52,15 +53,20 @@ def main(arguments: list[str]) -> int:
     rows: list[tuple[str, ...]] = []
     network = digits(given.folder)
     program = bitwright.Quantized.load(network).program
+    failed: list[str] = []
+
+    def say(text: str) -> None:
+        print(f"[{time.monotonic() - began:4.0f} s] {text}", flush=True)
+
     for name in given.boards or USUAL:
         board = load_board(name)
         config = load_config(board.config)
-        made = board_bitstream(
-            board,
-            config,
-            strict_timing=True,
-            say=lambda t: print(f"[{time.monotonic() - began:4.0f} s] {t}", flush=True),
-        )
+        try:
+            made = board_bitstream(board, config, strict_timing=True, say=say)
+        except (DoesNotFit, TimingMissed) as error:
+            failed.append(f"{name}: {error}")
+            say(failed[-1])
+            continue
         image = compile_program(program, config)
         with tempfile.TemporaryDirectory(dir=given.folder) as temporary:
             folder = Path(temporary) / name
@@ -79,8 +85,8 @@ def main(arguments: list[str]) -> int:
         rows.append(row(name, config.name, config.macs, made))
     lines = ["| " + " | ".join(cells) + " |" for cells in (HEAD, ("---",) * len(HEAD), *rows)]
     (given.folder / "figures.md").write_text("\n".join(lines) + "\n", "utf-8")
-    print("\n".join(lines))
-    return 0
+    print("\n".join([*lines, *failed]))
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
