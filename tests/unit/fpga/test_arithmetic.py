@@ -1,0 +1,127 @@
+"""The hardware's own arithmetic: multipliers for every operand, the shift at the end of a sum."""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+from typing import Any
+
+import pytest
+from amaranth.back import rtlil
+from amaranth.hdl import Elaboratable, Module, Signal, signed
+from amaranth.sim import Simulator
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bitwright.fpga.config import Multiplier
+from bitwright.fpga.limits import GIVERS, TAKERS
+from bitwright.fpga.rtl.multiply import products, registers_inside
+from bitwright.fpga.rtl.requantizer import narrow_shift
+from bitwright.fpga.sim.build import cxxrtl, models
+from bitwright.fpga.stages import PRODUCTS
+
+# Every activation with every pair of weights, or with enough pairs where the products have nothing in common; the pair
+# (-128, negative) is what the compiler keeps from multipliers that make two products at once.
+HARNESS = """
+#include "processor.cc"
+extern "C" int64_t wrong(int latency, int step, int packed) {
+    cxxrtl_design::p_processor top;
+    top.p_rst.set<bool>(false);
+    int64_t bad = 0, count = 0;
+    static int want_a[16], want_b[16];
+    for (int x = -128; x < 128; x++)
+        for (int b = -128; b < 128; b++)
+            for (int a = -128 + (b & (step - 1)); a < 128; a += step) {
+                if (packed && a == -128 && b < 0) continue;
+                top.p_x.set<uint8_t>(x); top.p_first.set<uint8_t>(b); top.p_second.set<uint8_t>(a);
+                want_a[count % 16] = x * a; want_b[count % 16] = x * b;
+                top.p_clk.set<bool>(false); top.step();
+                top.p_clk.set<bool>(true); top.step();
+                count++;
+                if (count >= latency) {
+                    int at = (count - latency) % 16;
+                    bad += (int16_t)top.p_product0.get<uint16_t>() != want_b[at];
+                    bad += (int16_t)top.p_product1.get<uint16_t>() != want_a[at];
+                }
+            }
+    return count < 1000 ? -1 : bad;
+}
+"""
+
+
+class Multiplies(Elaboratable):
+    """One multiplier, its inputs registered as in the array."""
+
+    def __init__(self, kind: Multiplier) -> None:
+        self.kind = kind
+        self.x, self.first, self.second = (Signal(signed(8), name=n) for n in ("x", "first", "second"))
+        self.products = [Signal(signed(16), name=f"product{n}") for n in range(2)]
+
+    def ports(self) -> list[Signal]:
+        return [self.x, self.first, self.second, *self.products]
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        held = [Signal(signed(8), name=f"held{n}") for n in range(3)]
+        for register, value in zip(held, (self.x, self.first, self.second), strict=True):
+            m.d["comb" if registers_inside(self.kind) else "sync"] += register.eq(value)
+        found = products(m, self.kind, *held, "one")
+        m.d.comb += [port.eq(value) for port, value in zip(self.products, found, strict=True)]
+        return m
+
+
+@pytest.mark.parametrize(("kind", "step"), [("infer", 64), ("ecp5", 64), ("ecp5-pack2", 1), ("ice40-mac16", 64)])
+def test_multipliers(kind: Multiplier, step: int, tmp_path: Path) -> None:
+    top = Multiplies(kind)
+    text = str(rtlil.convert(top, ports=top.ports(), name="processor", emit_src=False))
+    assert ("SB_MAC16" in text) == (kind == "ice40-mac16")
+    (tmp_path / "processor.il").write_text(text, "utf-8")
+    (tmp_path / "harness.cpp").write_text(HARNESS, "utf-8")
+    read = f"{models(text)}read_rtlil processor.il; hierarchy -top processor; flatten"
+    library = ctypes.CDLL(str(cxxrtl(tmp_path, read)))
+    library.wrong.restype = ctypes.c_int64
+    assert library.wrong(1 + PRODUCTS[kind], step, kind == "ecp5-pack2") == 0
+
+
+class Shifts(Elaboratable):
+    """The shift at the end of a sum."""
+
+    def __init__(self) -> None:
+        self.value, self.shift, self.result = Signal(signed(33)), Signal(5), Signal(signed(9))
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.d.comb += self.result.eq(narrow_shift(self.value, self.shift))
+        return m
+
+
+LARGEST = (1 << 32) - 1
+VALUES = st.one_of(
+    st.integers(-LARGEST - 1, LARGEST),
+    st.integers(-600, 600),
+    st.builds(lambda bit, near: max(min((1 << bit) + near, LARGEST), -LARGEST), st.integers(0, 32), st.integers(-2, 2)),
+    st.builds(lambda bit, near: near - (1 << bit), st.integers(0, 31), st.integers(-2, 2)),
+)
+
+
+@settings(max_examples=10)
+@given(st.lists(st.tuples(VALUES, st.integers(0, 31)), min_size=100, max_size=100))
+def test_a_narrow_shift_is_a_shift_that_is_held_in_9_bits(cases: list[tuple[int, int]]) -> None:
+    top = Shifts()
+
+    async def bench(context: Any) -> None:
+        for value, shift in cases:
+            context.set(top.value, value)
+            context.set(top.shift, shift)
+            await context.delay(1e-9)
+            assert context.get(top.result) == max(min(value >> shift, 255), -256)
+
+    simulator = Simulator(top)
+    simulator.add_testbench(bench)
+    simulator.run()
+
+
+def test_who_takes_a_token_can_be_given_it() -> None:
+    for givers, takers in zip(GIVERS, TAKERS, strict=True):
+        assert bool(givers) == bool(takers)
+        assert not givers & takers
