@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 import tempfile
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -74,7 +73,7 @@ def _digest(config: ProcessorConfig, bus: Bus) -> str:
 def _made(config: ProcessorConfig, bus: Bus) -> str:
     from amaranth.back import rtlil
 
-    top = _tops()[bus](config)
+    top = _top(config, bus)
     intermediate = str(rtlil.convert(top, ports=top.ports(), name="processor", emit_src=False))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -92,17 +91,16 @@ def _made(config: ProcessorConfig, bus: Bus) -> str:
     return SYNTHESIZER.sub(lambda m: _header(config, bus, m[1]), text, count=1)
 
 
-def _tops() -> dict[Bus, Callable[[ProcessorConfig], Any]]:
-    from bitwright.fpga.rtl.axi import AxiProcessor
+def _top(config: ProcessorConfig, bus: Bus) -> Any:
+    from bitwright.fpga.rtl.axi import AxiProcessor, too_long
     from bitwright.fpga.rtl.wishbone import WishboneProcessor
 
-    def axi4(config: ProcessorConfig) -> Any:
-        try:
-            return AxiProcessor(config)
-        except ValueError as error:
-            raise ExportError(f"Configuration {printable(config.name, 60)} does not go on AXI4: {error}.") from error
-
-    return {"axi4": axi4, "wishbone": WishboneProcessor}
+    if bus == "wishbone":
+        return WishboneProcessor(config)
+    why = too_long(config)
+    if why:
+        raise ExportError(f"Configuration {printable(config.name, 60)} does not go on AXI4: {why}.")
+    return AxiProcessor(config)
 
 
 def _header(config: ProcessorConfig, bus: Bus, synthesizer: str) -> str:

@@ -26,15 +26,18 @@ MOST_BYTES = 4096
 SLAVE_ADDRESS_BITS = INDEX_BITS + 2
 
 
+def too_long(config: ProcessorConfig) -> str:
+    """Why a configuration's bursts are not AXI's, or nothing."""
+    beats, size = config.bus.burst_beats, config.bus.burst_beats * config.bus.bytes
+    if beats <= MOST_BEATS and size <= MOST_BYTES:
+        return ""
+    return f"a burst of {beats} beats and {size} bytes is longer than AXI's {MOST_BEATS} and {MOST_BYTES}"
+
+
 class AxiProcessor(Elaboratable):
     """AXI4 master (one read and one write stream, increasing bursts, in order) and AXI4-Lite slave."""
 
     def __init__(self, config: ProcessorConfig) -> None:
-        beats, size = config.bus.burst_beats, config.bus.burst_beats * config.bus.bytes
-        if beats > MOST_BEATS or size > MOST_BYTES:
-            raise ValueError(
-                f"a burst of {beats} beats and {size} bytes is longer than AXI's {MOST_BEATS} and {MOST_BYTES}"
-            )
         self.config = config
         width = 8 * config.bus.bytes
         self.clock, self.reset = Signal(name="aclk"), Signal(name="aresetn")
