@@ -26,7 +26,7 @@ HARNESS = """
 #include "processor.cc"
 extern "C" int64_t wrong(int latency, int step, int packed) {
     cxxrtl_design::p_processor top;
-    top.p_rst.set<bool>(false);
+    top.p_rst.set<bool>(false); top.p_clk.set<bool>(false); top.step();
     int64_t bad = 0, count = 0;
     static int want_a[16], want_b[16];
     for (int x = -128; x < 128; x++)
@@ -35,8 +35,8 @@ extern "C" int64_t wrong(int latency, int step, int packed) {
                 if (packed && a == -128 && b < 0) continue;
                 top.p_x.set<uint8_t>(x); top.p_first.set<uint8_t>(b); top.p_second.set<uint8_t>(a);
                 want_a[count % 16] = x * a; want_b[count % 16] = x * b;
-                top.p_clk.set<bool>(false); top.step();
                 top.p_clk.set<bool>(true); top.step();
+                top.p_clk.set<bool>(false); top.step();
                 count++;
                 if (count >= latency) {
                     int at = (count - latency) % 16;
@@ -77,7 +77,7 @@ def test_multipliers(kind: Multiplier, step: int, tmp_path: Path) -> None:
     assert ("SB_MAC16" in text) == (kind == "ice40-mac16")
     (tmp_path / "processor.il").write_text(text, "utf-8")
     (tmp_path / "harness.cpp").write_text(HARNESS, "utf-8")
-    read = f"{models(text)}read_rtlil processor.il; hierarchy -top processor; flatten"
+    read = f"{models(text, tmp_path)}read_rtlil processor.il; hierarchy -top processor; flatten"
     library = ctypes.CDLL(str(cxxrtl(tmp_path, read)))
     library.wrong.restype = ctypes.c_int64
     assert library.wrong(1 + PRODUCTS[kind], step, kind == "ecp5-pack2") == 0

