@@ -145,6 +145,7 @@ def fit(points: list[dict[str, Any]], structures: list[dict[str, Any]]) -> dict[
             "largest_error": round(float(np.max(missed)), 3),
         }  # fmt: skip
     counted_blocks = [blocks(variant(p), f) / p["measured"]["bram"] - 1 for p, f in zip(points, families, strict=True)]
+    made["multipliers"] = {"largest": max(variant(point).macs for point in points), "largest_error": 0.0}
     made["bram"] = {"largest_error": round(float(np.max(np.abs(counted_blocks))), 3)}
     return made
 

@@ -149,6 +149,6 @@ def in_words(found: Resources) -> str:
     known = found.family in data["fit"]["lut"]["families"]
     unknown = "" if known else f"; none of them for {found.family}, so that LUT and FF are those of other families"
     return (
-        f"of {found.family}; fitted to {len(data['points'])} runs of Yosys {data['yosys']}{unknown}; a fit without it missed a "
-        f"run by at most: {errors}"
+        f"of {found.family}; fitted to {len(data['points'])} runs of Yosys {data['yosys']} with up to "
+        f"{data['fit']['multipliers']['largest']} multipliers{unknown}; a fit without it missed a run by at most: {errors}"
     )
