@@ -32,7 +32,7 @@ bench: $(VENV)/.dev ## run the benchmarks; each prints what it measured beside w
 
 bitstreams: $(VENV)/.dev ## build bitstreams of the open processor, timing strict, with a network ready to run
 	@$(RUN) pip install --quiet --disable-pip-version-check -e '.[fpga]'
-	@$(BIN)/python scripts/make_bitstreams.py
+	@$(BIN)/python scripts/make_bitstreams.py $(BOARDS)
 
 clean: ## remove the environment and all caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

@@ -21,7 +21,7 @@ from bitwright.fpga.config import load_config
 from bitwright.fpga.image import compile_program
 from bitwright.fpga.synthesis import Bitstream
 
-USUAL = ("icebreaker", "ulx3s-25f")
+USUAL = ("ulx3s-25f",)
 DEMO = Path(bitwright.__file__).parent / "demo"
 HEAD = ("board", "configuration", "multipliers", "clock", "reached", "LUT", "FF", "DSP", "RAM", "seed", "built in")
 
@@ -45,7 +45,9 @@ def row(board: str, config: str, macs: int, made: Bitstream) -> tuple[str, ...]:
 def main(arguments: list[str]) -> int:
     """Build for the boards that are named, or the usual ones."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("boards", nargs="*", metavar="BOARD", help=f"of {', '.join(list_boards())}; usually {USUAL}")
+    parser.add_argument(
+        "boards", nargs="*", metavar="BOARD", help=f"of {', '.join(list_boards())}; usually {', '.join(USUAL)}"
+    )
     parser.add_argument("--folder", type=Path, default=Path("build/bitstreams"))
     given = parser.parse_args(arguments)
     given.folder.mkdir(parents=True, exist_ok=True)

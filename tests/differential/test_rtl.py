@@ -16,6 +16,7 @@ from bitwright.fpga import cycles
 from bitwright.fpga.config import load_config
 from bitwright.fpga.image import Image, Segment, compile_program
 from bitwright.fpga.running import run_frame, run_frames
+from bitwright.fpga.sim.build import Simulator
 from bitwright.fpga.sim.machine import Simulated, check_fingerprint
 from bitwright.number.format import Rounding
 from bitwright.program.program import Program
@@ -27,9 +28,9 @@ CONFIG = load_config("sim-tiny")
 class Timed:
     """The simulated hardware, its cycles compared with the model's after every segment."""
 
-    def __init__(self, image: Image) -> None:
+    def __init__(self, image: Image, simulator: Simulator = "verilator") -> None:
         self.config = image.config
-        self.rtl = Simulated(image, "cxxrtl")
+        self.rtl = Simulated(image, simulator)
         self.write, self.read = self.rtl.write, self.rtl.read
         self.layers = 0
 
@@ -76,7 +77,7 @@ def test_configurations_of_devices(name: str, seed: int) -> None:
     config = load_config(name)
     program = fpga_programs.random_program(seed + 20)
     image = compile_program(program, config, keep=True)
-    machine = Timed(image)
+    machine = Timed(image, "cxxrtl")
     check(program, image, machine)
     assert machine.layers > 0
 
@@ -92,7 +93,7 @@ def test_networks(network: str) -> None:
 def test_stalls_of_the_memory_change_no_bit(seed: int, percent: int) -> None:
     program = fpga_programs.random_program(seed + 100)
     image = compile_program(program, CONFIG, keep=True)
-    machine = Simulated(image, "cxxrtl")
+    machine = Simulated(image, "verilator")
     machine.stall(percent, seed)
     check(program, image, machine)
     without = sum(cycles.simulate(CONFIG, p.instructions)[0] for p in image.parts if isinstance(p, Segment))
@@ -114,7 +115,7 @@ def test_several_frames_in_one_program(seed: int) -> None:
 def test_a_second_frame_gives_the_same_as_the_first() -> None:
     program = fpga_programs.random_program(7)
     image = compile_program(program, CONFIG)
-    machine = Simulated(image, "cxxrtl")
+    machine = Simulated(image, "verilator")
     sample = random_samples(program, 1)[0]
     first, second = run_frame(image, machine, sample), run_frame(image, machine, sample)
     for name in program.outputs:

@@ -91,7 +91,7 @@ class Shifts(Elaboratable):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.d.comb += self.result.eq(narrow_shift(self.value, self.shift))
+        m.d.comb += self.result.eq(narrow_shift(m, self.value, self.shift, "value"))
         return m
 
 

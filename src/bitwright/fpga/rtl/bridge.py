@@ -198,6 +198,16 @@ class Bridge(Elaboratable):
             self.kind == Kind.WRITE
         )
         bad_register = (self.address[8:] != 0) | (self.address[:2] != 0)
+        # A question has stood for the time of its checksum when it is looked at: why it is refused is in registers by then.
+        reasons: list[tuple[Any, Refusal]] = []
+        for condition, reason in (
+            (~(memory_kind | register_kind), Refusal.KIND),
+            (bad_length, Refusal.LENGTH),
+            (Mux(memory_kind, crooked | outside, bad_register), Refusal.ADDRESS),
+        ):
+            refused = Signal(name=f"refused_{reason.name.lower()}")
+            m.d.sync += refused.eq(condition)
+            reasons.append((refused, reason))
         with m.FSM(name="work"):
             with m.State("IDLE"):
                 m.d.comb += self.taken.eq(self.asked)
@@ -208,11 +218,6 @@ class Bridge(Elaboratable):
                 ]  # fmt: skip
                 with m.If(self.asked):
                     m.d.sync += [before.eq(self.number), before_set.eq(self.kind == Kind.SET)]
-                    refused: list[tuple[Any, Refusal]] = [
-                        (~(memory_kind | register_kind), Refusal.KIND),
-                        (bad_length, Refusal.LENGTH),
-                        (Mux(memory_kind, crooked | outside, bad_register), Refusal.ADDRESS),
-                    ]
                     m.next = "GET"
                     with m.If(self.kind == Kind.READ):
                         m.next = "ASK"
@@ -220,7 +225,7 @@ class Bridge(Elaboratable):
                         m.next = "TELL"
                     with m.Elif(self.kind == Kind.SET):
                         m.next = "SET"
-                    for condition, reason in reversed(refused):
+                    for condition, reason in reversed(reasons):
                         with m.If(condition):
                             m.d.sync += [self.answer.eq(REFUSED), self.answer_length.eq(1)]
                             m.d.sync += self.said.eq(int(reason))

@@ -32,6 +32,7 @@ class Conv(Elaboratable):
         bias_data: The group, one cycle later.
         to_out: Results go to ``out``.
         writing: There are results.
+        to_mid: There are, and they go to ``mid``.
         write: Results.
     """
 
@@ -47,6 +48,7 @@ class Conv(Elaboratable):
         self.bias_data = Signal(32 * config.ocp)
         self.to_out = Signal(name="conv_to_out")
         self.writing = Signal(name="conv_writing")
+        self.to_mid = Signal(name="conv_to_mid")
         self.write = BankWrite("conv_write", config.pp, config.granules_per_word, 8 * config.icp)
 
     def elaborate(self, platform: Any) -> Module:
@@ -204,6 +206,9 @@ class Conv(Elaboratable):
         out_g, out_x = Signal(len(i["out_base"])), Signal(len(i["out_base"]))
         granule = Signal(len(i["granule"]))
         m.d.comb += self.writing.eq(late["result"])
+        # LOAD waits for this within the cycle, so it is made ready in the one before.
+        almost = delayed(m, early["result"], stages.result - until["result"] - 1, "conv_almost")
+        m.d.sync += self.to_mid.eq(almost & ~i["to_out"])
         with m.If(late["result"]):
             m.d.sync += out_x.eq(out_x + i["out_x_step"])
             with m.If(late["last_x"]):

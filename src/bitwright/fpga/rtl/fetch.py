@@ -57,13 +57,14 @@ class Fetch(Elaboratable):
         hand = Signal(8 * INSTRUCTION_BYTES)
         full = Signal()
         got = Signal(range(count + 1))
-        unit = hand[: HEADER[0].bits]
-        last = hand[HEADER[0].bits]
+        # Whose instruction is in hand, a bit for each unit, and whether it is the last: noted as its first beat comes.
+        whose, last = Signal(len(self.heads), name="fetch_whose"), Signal(name="fetch_last")
         handing = Signal()
         for head, queue in zip(self.heads, queues, strict=True):
             m.d.comb += queue.w_data.eq(hand[: len(head.word)])
-            with m.If(full & (unit == int(head.unit))):
-                m.d.comb += [queue.w_en.eq(1), handing.eq(queue.w_rdy)]
+            m.d.comb += queue.w_en.eq(full & whose[int(head.unit)])
+        ready = Cat(*(queue.w_rdy for queue in queues))
+        m.d.comb += handing.eq(full & (whose & ready).any())
         free = ~full | handing
         taken = Signal()
         m.d.comb += [
@@ -89,6 +90,10 @@ class Fetch(Elaboratable):
         with m.If(ended & (reserved == 0)):
             m.d.sync += [self.active.eq(0), full.eq(0)]
         with m.If(taken):
+            with m.If(got == 0):
+                unit = arrived.r_data[: HEADER[0].bits]
+                m.d.sync += whose.eq(Cat(*(unit == int(head.unit) for head in self.heads)))
+                m.d.sync += last.eq(arrived.r_data[HEADER[0].bits])
             shifted = Cat(hand[width:], arrived.r_data) if count > 1 else arrived.r_data
             m.d.sync += [hand.eq(shifted), got.eq(Mux(got == count - 1, 0, got + 1))]
             with m.If((got == count - 1) & ~ended & ~(handing & last)):

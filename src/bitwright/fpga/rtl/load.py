@@ -8,7 +8,7 @@ from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal
 from amaranth.lib.fifo import SyncFIFOBuffered
 
 from bitwright.fpga.config import ProcessorConfig
-from bitwright.fpga.isa import Unit
+from bitwright.fpga.isa import Dest, Unit
 from bitwright.fpga.limits import pieces
 from bitwright.fpga.rtl.bursts import Bursts
 from bitwright.fpga.rtl.ports import Beats, Head, fields, instruction_bits
@@ -27,6 +27,7 @@ class Load(Elaboratable):
         valid: A word is to be written now.
         hold: The word cannot be written now.
         dest: Buffer.
+        to_mid: It is ``mid``.
         bank: Bank.
         piece: Piece of a wide word.
         address: Word.
@@ -41,6 +42,7 @@ class Load(Elaboratable):
         self.valid = Signal()
         self.hold = Signal()
         self.dest = Signal(4)
+        self.to_mid = Signal(name="load_to_mid")
         self.bank = Signal(4)
         self.piece = Signal(8)
         self.address = Signal(16)
@@ -126,6 +128,7 @@ class Load(Elaboratable):
             m.d.sync += [
                 self.valid.eq(1),
                 self.dest.eq(i["dest"]),
+                self.to_mid.eq(i["dest"] == int(Dest.MID)),
                 self.piece.eq(piece),
                 self.address.eq(word),
                 columns.eq(columns - 1),

@@ -6,7 +6,7 @@ from typing import Any
 
 from amaranth.hdl import Cat, Const, Mux, Signal, Value, signed
 
-from bitwright.fpga.requant import clamping, rounding_shift
+from bitwright.fpga.requant import rounding_shift
 from bitwright.number.expr import Op
 from bitwright.number.format import Rounding
 from bitwright.number.hardware import amaranth_value
@@ -31,14 +31,15 @@ def rounded(m: Any, rounding: Rounding, acc: Any, shift: Any, register: bool, na
         held = Signal(signed(before.bits), name=f"{name}_rounded")
         m.d.sync += held.eq(value)
         value = held
-    return narrow_shift(value, Value.cast(amaranth_value(by, values))[: by.hi.bit_length()])
+    return narrow_shift(m, value, Value.cast(amaranth_value(by, values))[: by.hi.bit_length()], name)
 
 
-def narrow_shift(value: Any, shift: Any) -> Any:
+def narrow_shift(m: Any, value: Any, shift: Any, name: str) -> Any:
     """``value >> shift`` for a signed ``value``, held between -256 and 255.
 
     Powers of two from the largest on; after each only the bits stay that the smaller ones can still bring down, and those
-    that are given up must be copies of the sign.  A third of the multiplexers of a shifter for all bits.
+    that are given up must be copies of the sign.  A third of the multiplexers of a shifter for all bits.  What each power
+    leaves has a signal of its own: as one expression it would be written out three times for each.
     """
     value = Value.cast(value)
     sign, over = value[-1], Const(0, 1)
@@ -46,8 +47,12 @@ def narrow_shift(value: Any, shift: Any) -> Any:
     for step, taken in zip(steps, reversed(shift), strict=True):
         window = NARROW_BITS + step - 1
         value = _wide(value, window + step)  # what is brought down has copies of the sign behind it
-        over = over | (~taken & (value[window - 1 :] ^ sign.replicate(len(value) - window + 1)).any())
-        value = Mux(taken, _wide(value >> step, window)[:window], value[:window])
+        kept, lost = Signal(window, name=f"{name}_by{step}"), Signal(name=f"{name}_lost{step}")
+        m.d.comb += [
+            lost.eq(over | (~taken & (value[window - 1 :] ^ sign.replicate(len(value) - window + 1)).any())),
+            kept.eq(Mux(taken, _wide(value >> step, window)[:window], value[:window])),
+        ]
+        value, over = kept, lost
     value = _wide(value, NARROW_BITS)
     over = over | (value[NARROW_BITS - 1 :] ^ sign.replicate(len(value) - NARROW_BITS + 1)).any()
     end = Cat((~sign).replicate(NARROW_BITS - 1), sign)
@@ -61,5 +66,8 @@ def _wide(value: Any, bits: int) -> Any:
 
 
 def clamped(value: Any, lo: Any, hi: Any) -> Any:
-    """``value`` between ``lo`` and ``hi``, 8 bits."""
-    return amaranth_value(clamping(len(value)), {"acc": value, "lo": lo, "hi": hi})[:8]
+    """``value`` between ``lo`` and ``hi``, 8 bits, for ``lo <= hi``: what :func:`bitwright.fpga.requant.clamping` says.
+
+    Both comparisons are made at once, not one after the other.
+    """
+    return Mux(value < lo, lo, Mux(value > hi, hi, value))[:8]

@@ -109,12 +109,9 @@ class Processor(Elaboratable):
         self._read(m, fetch, load)
         self._loading(m, load, vec, act, wide)
         # mid: results of CONV come first, words of LOAD wait.
-        conv_to_mid = Signal()
+        conv_to_mid = conv.to_mid
         to_out = conv.to_out & conv.writing
-        m.d.comb += [
-            conv_to_mid.eq(~conv.to_out & conv.writing),
-            load.hold.eq((load.dest == int(Dest.MID)) & conv_to_mid),
-        ]
+        m.d.comb += load.hold.eq(load.to_mid & conv_to_mid)
         for b in range(config.pp):
             loaded = load.valid & (load.dest == int(Dest.MID)) & (load.bank == b)
             with m.If(conv_to_mid):

@@ -151,7 +151,8 @@ def _digest(config: ProcessorConfig, simulator: Simulator) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
 
 
-FLAGS = ["-std=c++17", "-O2", "-fPIC", "-shared", "-w"]
+FLAGS = ["-std=c++17", "-Og", "-fPIC", "-shared", "-w"]
+"""More than -Og takes ten minutes for the one large function that CXXRTL writes of a processor."""
 
 
 def models(text: str, folder: Path) -> str:
