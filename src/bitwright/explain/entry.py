@@ -106,6 +106,7 @@ def explain(
         subject.network, parts, subject.target, seed=seed or 0, labels=known, offset=q.contract.offset,
         classes=q.contract.task in CLASSES,
     )  # fmt: skip
+    bench = replace(bench, at_outputs=True)  # a remedy may be another Softmax
     notes = [*source.notes, *subject.notes]
     if seconds > 0:
         findings, more = _healed(subject, bench, findings, found, seconds, seed or 0, progress)

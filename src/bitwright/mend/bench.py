@@ -136,6 +136,7 @@ class Bench:
         labels: Class of each held sample, or None.
         offset: First class in the output.
         classes: Whether the first output says how likely each class is.
+        at_outputs: Judge at the outputs even behind a Softmax of powers of two: who may change the Softmax wants to see it.
     """
 
     target: Target
@@ -145,6 +146,7 @@ class Bench:
     labels: NDArray[np.int64] | None = None
     offset: int = 0
     classes: bool = False
+    at_outputs: bool = False
 
     @property
     def fitted(self) -> int:
@@ -162,7 +164,7 @@ class Bench:
 
         Then repairs are judged by what goes into it, for at the outputs they would gain next to nothing.
         """
-        return self.target.op("Softmax").method == "q7"
+        return not self.at_outputs and self.target.op("Softmax").method == "q7"
 
     def _float(self, network: Network, arrays: Arrays) -> tuple[NDArray[Any], ...]:
         names = list(network.outputs)
