@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from amaranth.hdl import Elaboratable, Module, Mux, Signal
 
-from bitwright.fpga.board import load_board
+from bitwright.fpga.board import BoardFile, load_board
 from bitwright.fpga.config import ProcessorConfig, load_config
 from bitwright.fpga.rtl.bridge import Bridge
 from bitwright.fpga.rtl.sdram import Sdram
@@ -108,12 +109,16 @@ class Bench(Elaboratable):
         return m
 
 
+def config_of(file: BoardFile) -> ProcessorConfig:
+    """The board's configuration, an SDRAM board's at 80 MHz: the chip's times are several cycles there."""
+    config = load_config(file.config)
+    return replace(config, clock_hz=80_000_000) if file.memory == "sdram" else config
+
+
 def bench(board: str, *, held: Times | None = None, bus_bytes: int | None = None) -> SimulatedBoard:
     """A simulated board; with ``held`` its controller keeps to these times."""
-    from dataclasses import replace
-
     file = load_board(board)
-    config = load_config(file.config)
+    config = config_of(file)
     if bus_bytes is not None:
         config = replace(config, bus=replace(config.bus, bytes=bus_bytes))
     found = held or times(file.clocks(config).clock_hz)

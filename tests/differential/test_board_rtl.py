@@ -11,7 +11,6 @@ import fpga_bench
 from bitwright.errors import ExportError, Mismatch
 from bitwright.fpga import sdram
 from bitwright.fpga.board import load_board
-from bitwright.fpga.config import load_config
 from bitwright.fpga.link import Link
 from bitwright.fpga.sim.board import SimulatedBoard, VirtualLine
 from bitwright.fpga.wire import Kind
@@ -165,7 +164,7 @@ def test_the_chip_notices_what_it_does_not_allow(words: str) -> None:
 
 def test_a_controller_that_does_not_wait_is_noticed() -> None:
     file = load_board("ulx3s-25f")
-    right = sdram.times(file.clocks(load_config(file.config)).clock_hz)
+    right = sdram.times(file.clocks(fpga_bench.config_of(file)).clock_hz)
     board = fpga_bench.bench("ulx3s-25f", held=replace(right, to_column=right.to_column - 1))
     link = link_to(board)
     link.get_at(0)
