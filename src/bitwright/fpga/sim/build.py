@@ -151,8 +151,7 @@ def _digest(config: ProcessorConfig, simulator: Simulator) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
 
 
-FLAGS = ["-std=c++17", "-Og", "-fPIC", "-shared", "-w"]
-"""More than -Og takes ten minutes for the one large function that CXXRTL writes of a processor."""
+FLAGS = ["-std=c++17", "-O2", "-fPIC", "-shared", "-w"]
 
 
 def models(text: str, folder: Path) -> str:
@@ -172,7 +171,8 @@ def models(text: str, folder: Path) -> str:
 
 
 def _cxxrtl(folder: Path, cells: str) -> Path:
-    return cxxrtl(folder, f"{cells}read_rtlil processor.il; hierarchy -top processor")
+    # More takes ten minutes for the one large function that CXXRTL writes of a wide processor; Verilator is the fast way.
+    return cxxrtl(folder, f"{cells}read_rtlil processor.il; hierarchy -top processor", ["-Og"])
 
 
 def cxxrtl(folder: Path, read: str, flags: Sequence[str] = ()) -> Path:
