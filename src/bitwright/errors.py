@@ -198,6 +198,12 @@ class TimingMissed(ExportError):
         self.clock, self.wanted_hz, self.reached_hz = clock, wanted_hz, reached_hz
 
 
+class NobodyAnswers(ExportError):
+    """There is no bridge at the other end of a board's serial line."""
+
+    code = "BW703"
+
+
 class ToolMissing(BitwrightError):
     """An optional tool or package is not installed; the message holds the command that installs it."""
 

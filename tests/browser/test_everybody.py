@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
 from bitwright.app.settings import Step
 from browser.conftest import Look
@@ -68,17 +69,17 @@ def test_without_a_script_pages_are_read_and_forms_work(look: Look, app: Running
     assert session is not None
     app.wait(session)
     page.reload()
-    assert page.locator("#rows tr").count() == 7
+    expect(page.locator("#rows tr")).to_have_count(7)
     page.click("#head .actions button.primary")
     app.wait(session)
     page.reload()
-    assert page.locator("#rows tr").count() == 27
+    expect(page.locator("#rows tr")).to_have_count(27)
     page.click("#head .actions button.primary")
     app.wait(session)
     page.reload()
     assert "images" in page.inner_text(".verdict")
     page.click("#rows tr:nth-child(3) a")
-    assert page.locator("#tried svg").count() == 1
+    expect(page.locator("#tried svg")).to_have_count(1)
     old = page.input_value("#tried input[name=fraction]")
     page.fill("#tried input[name=fraction]", str(int(old) + 1))
     page.click("#tried button[value=apply]")
@@ -88,12 +89,13 @@ def test_without_a_script_pages_are_read_and_forms_work(look: Look, app: Running
     page.click("#undo")
     assert session.settings.given == {}
     page.click("thead a:has-text('SQNR')")
-    assert page.locator("th[aria-sort=ascending]").count() == 1
+    expect(page.locator("th[aria-sort=ascending]")).to_have_count(1)
     page.fill("#filter", "wide")
     page.click("text=Show >> nth=0")
-    assert page.locator("#rows tr").count() == 3
+    expect(page.locator("#rows tr")).to_have_count(3)
     for tab in ("Channels", "Folding", "Compare", "Memory", "Log"):
         page.click(f".tabs >> text={tab}")
+        expect(page.locator(f".tabs [aria-current] >> text={tab}")).to_be_visible()
         assert page.locator("#tab").inner_text().strip()
     page.click(".steps >> text=Export")
     page.click("#side button.primary")
@@ -101,7 +103,7 @@ def test_without_a_script_pages_are_read_and_forms_work(look: Look, app: Running
     page.reload()
     assert "0 differ" in page.inner_text("#side")
     page.click("#graph .graph-box a >> nth=4")
-    assert page.locator("#side .layer-side").count() == 1
+    expect(page.locator("#side .layer-side")).to_have_count(1)
     seen.clean()
 
 

@@ -9,20 +9,18 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-
 from bitwright.boards.board import Board, Family, Job, Session, Values
-from bitwright.boards.processor import compare
+from bitwright.boards.processor import check_frames
 from bitwright.errors import ExportError, Mismatch, printable
 from bitwright.fpga.board import BoardFile, list_boards, load_board
 from bitwright.fpga.config import ProcessorConfig, load_config
-from bitwright.fpga.costing import Ends, cost
+from bitwright.fpga.costing import cost, model_ends
 from bitwright.fpga.cycles import timing
-from bitwright.fpga.image import Image, Segment, compile_program
+from bitwright.fpga.image import Image, compile_program
 from bitwright.fpga.link import Link
 from bitwright.fpga.loader import find_loader, program
 from bitwright.fpga.remote import Remote, check_processor
-from bitwright.fpga.running import run_frame
+from bitwright.fpga.running import run_batch
 from bitwright.mcu.port import open_port
 from bitwright.measured import Measured
 
@@ -56,13 +54,7 @@ class Connected:
 
     def run(self, inputs: Mapping[str, Values]) -> dict[str, Values]:
         """See ``Session.run``; one sample after the other."""
-        image = self.remote.image
-        count = len(next(iter(inputs.values())))
-        frames = [
-            run_frame(image, self.remote, {name: np.asarray(v[at : at + 1]) for name, v in inputs.items()})
-            for at in range(count)
-        ]
-        return {name: np.concatenate([frame[name] for frame in frames]) for name in image.program.outputs}
+        return run_batch(self.remote.image, self.remote, inputs)
 
 
 @dataclass(frozen=True)
@@ -96,39 +88,28 @@ class Real:
             ExportError: there is no board, or it does not answer.
         """
         began = time.monotonic()
-        checked = mismatches = 0
-        first = ""
-        ends: list[Ends] = []
         with self._connected(job, keep=True) as connected:
             remote = connected.remote
-            count = len(next(iter(inputs.values())))
-            for at in range(count):
-                if job.progress is not None:
-                    job.progress(at, count, "running on the board")
-                sample = {name: np.asarray(values[at : at + 1]) for name, values in inputs.items()}
-                recorder = _Recorder(remote)
-                run_frame(remote.image, recorder, sample)
-                ends.append(Ends(tuple(recorder.found)))
-                good, bad, where = compare(remote.image, remote, sample)
-                checked, mismatches, first = checked + good, mismatches + bad, first or where
+            times = timing(remote.image)
+            known = model_ends(times, remote.image)
+            checks = check_frames(remote.image, remote, inputs, job, "running on the board", known)
             clock = job.clock_mhz or self.file.clocks(remote.image.config).clock_hz / 1e6
             found = cost(
-                remote.image, ends[0], timing(remote.image), device=f"{remote.image.config.name} on {self.name}",
+                remote.image, checks.ends[0], times, device=f"{remote.image.config.name} on {self.name}",
                 basis="measured", clock_mhz=clock,
             )  # fmt: skip
             notes = connected.notes
             if remote.link.repeats:
                 notes += (f"{remote.link.repeats} questions were asked again because of damaged or lost bytes.",)
-            counts = [one.cycles for one in ends]
             return Measured(
                 board=self.name,
                 toolchain=connected.toolchain,
                 cost=replace(found, notes=(*found.notes, *notes)),
-                samples=count,
-                outputs_checked=checked,
-                mismatches=mismatches,
-                first_mismatch=first,
-                count_range=(min(counts), max(counts)),
+                samples=len(checks.ends),
+                outputs_checked=checks.checked,
+                mismatches=checks.mismatches,
+                first_mismatch=checks.first,
+                count_range=checks.count_range,
                 seconds=time.monotonic() - began,
             )
 
@@ -205,21 +186,6 @@ class Real:
 def _tell(job: Job, done: int, size: int, what: str) -> None:
     if job.progress is not None:
         job.progress(done, size, what)
-
-
-class _Recorder:
-    """A machine that notes when layers ended."""
-
-    def __init__(self, remote: Remote) -> None:
-        self.remote = remote
-        self.write, self.read = remote.write, remote.read
-        self.found: list[tuple[int, dict[int, int]]] = []
-
-    def run(self, segment: Segment) -> None:
-        """Run and read the profile."""
-        before = self.remote.cycles
-        self.remote.run(segment)
-        self.found.append((self.remote.cycles - before, {n: self.remote.profile(n) for n in segment.jobs}))
 
 
 def build(board: BoardFile, config: ProcessorConfig, job: Job) -> tuple[Path, list[str]]:

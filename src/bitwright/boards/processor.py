@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from bitwright.fpga.config import ProcessorConfig, load_config
 from bitwright.fpga.costing import Batch, Ends, cost, model_ends
 from bitwright.fpga.cycles import timing
 from bitwright.fpga.image import Image, Segment, compile_program
-from bitwright.fpga.running import Functional, Machine, fetch, run_frame, run_frames
+from bitwright.fpga.running import Functional, Machine, fetch, run_batch, run_frame, run_frames, sample_at
 from bitwright.measured import Cost, Measured
 from bitwright.program.program import Program
 from bitwright.simulate import reference
@@ -66,37 +66,24 @@ class Simulated:
         image = compile_program(job.program, config, keep=True)
         times = timing(image)
         machine = self._machine(image, job)
-        count = len(next(iter(inputs.values())))
         began = time.monotonic()
-        checked = mismatches = 0
-        first = ""
-        counts: list[int] = []
-        ends: list[Ends] = []
-        for at in range(count):
-            if job.progress is not None:
-                job.progress(at, count, "running")
-            sample = {name: np.asarray(values[at : at + 1]) for name, values in inputs.items()}
-            recorder = _Recorder(machine, self.kind)
-            run_frame(image, recorder, sample)
-            ends.append(recorder.ends() if self.kind != "model" else model_ends(times, image))
-            counts.append(ends[-1].cycles)
-            good, bad, where = compare(image, machine, sample)
-            checked, mismatches, first = checked + good, mismatches + bad, first or where
+        checks = check_frames(image, machine, inputs, job, "running", model_ends(times, image))
+        checked, mismatches, first = checks.checked, checks.mismatches, checks.first
         batch = None
         if job.frames is not None and job.frames > 1:
             batch, good, bad, where = self._together(job, config, inputs, job.frames)
             checked, mismatches, first = checked + good, mismatches + bad, first or where
-        found = cost(image, ends[0], times, device=f"{config.name} on {self.name}", clock_mhz=job.clock_mhz,
+        found = cost(image, checks.ends[0], times, device=f"{config.name} on {self.name}", clock_mhz=job.clock_mhz,
                      basis="estimated" if self.kind == "model" else "measured", batch=batch)  # fmt: skip
         return Measured(
             board=self.name,
             toolchain=f"{config.name}, {config.macs} multipliers, fingerprint {config.fingerprint:#010x}",
             cost=found,
-            samples=count,
+            samples=len(checks.ends),
             outputs_checked=checked,
             mismatches=mismatches,
             first_mismatch=first,
-            count_range=(min(counts), max(counts)),
+            count_range=checks.count_range,
             seconds=time.monotonic() - began,
         )
 
@@ -106,9 +93,9 @@ class Simulated:
         """Several frames in one program: cycles, integers compared, how many differ, and the first in words."""
         image = compile_program(job.program, config, frames=frames)
         machine = self._machine(image, job)
-        recorder = _Recorder(machine, self.kind)
+        recorder = Recorder(machine)
         count = len(next(iter(inputs.values())))
-        samples = [{n: np.asarray(v[at % count : at % count + 1]) for n, v in inputs.items()} for at in range(frames)]
+        samples = [sample_at(inputs, at % count) for at in range(frames)]
         job.tell(f"{frames} frames in one program")
         found = run_frames(image, recorder, samples)
         checked = mismatches = 0
@@ -119,7 +106,7 @@ class Simulated:
                 checked, mismatches = checked + want.size, mismatches + wrong
                 if wrong and not first:
                     first = f"{printable(name)} of frame {at} in one program differs in {wrong} integers."
-        total = timing(image).cycles if self.kind == "model" else recorder.ends().cycles
+        total = timing(image).cycles if recorder.ends is None else recorder.ends.cycles
         return Batch(frames, total), checked, mismatches, first
 
     def _machine(self, image: Image, job: Job) -> Machine:
@@ -146,37 +133,93 @@ class _Session:
 
     def run(self, inputs: Mapping[str, Values]) -> dict[str, Values]:
         """One sample after the other."""
-        count = len(next(iter(inputs.values())))
-        frames = [
-            run_frame(self.image, self.machine, {name: np.asarray(v[at : at + 1]) for name, v in inputs.items()})
-            for at in range(count)
-        ]
-        return {name: np.concatenate([frame[name] for frame in frames]) for name in self.image.program.outputs}
+        return run_batch(self.image, self.machine, inputs)
 
 
-class _Recorder:
-    """A machine that notes when layers ended."""
+@runtime_checkable
+class Timed(Protocol):
+    """A machine that counts its cycles, and knows when a layer ended."""
 
-    def __init__(self, machine: Machine, kind: Kind) -> None:
-        self.machine, self.kind = machine, kind
+    cycles: int
+
+    def profile(self, stamp: int) -> int:
+        """The cycle at which a layer's last result was stored."""
+
+
+class Recorder:
+    """A machine that notes when layers ended, as far as it knows."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
         self.write, self.read = machine.write, machine.read
-        self.found: list[tuple[int, dict[int, int]]] = []
+        self._found: list[tuple[int, dict[int, int]]] = []
 
     def run(self, segment: Segment) -> None:
         """Run and read the profile."""
-        from bitwright.fpga.sim.machine import Simulated as Rtl
-
-        if not isinstance(self.machine, Rtl):
-            self.machine.run(segment)
+        machine = self.machine
+        if not isinstance(machine, Timed):
+            machine.run(segment)
             return
-        before = self.machine.cycles
-        self.machine.run(segment)
-        total = self.machine.cycles - before
-        self.found.append((total, {number: self.machine.profile(number) for number in segment.jobs}))
+        before = machine.cycles
+        machine.run(segment)
+        self._found.append((machine.cycles - before, {number: machine.profile(number) for number in segment.jobs}))
 
-    def ends(self) -> Ends:
-        """What was noted."""
-        return Ends(tuple(self.found))
+    @property
+    def ends(self) -> Ends | None:
+        """What was noted; None from a machine that does not know."""
+        return Ends(tuple(self._found)) if isinstance(self.machine, Timed) else None
+
+
+@dataclass(frozen=True)
+class Checks:
+    """Samples that ran.
+
+    Attributes:
+        ends: When the layers of each ended.
+        checked: Integers compared with the reference.
+        mismatches: How many differed.
+        first: The first of them in words.
+    """
+
+    ends: tuple[Ends, ...]
+    checked: int
+    mismatches: int
+    first: str
+
+    @property
+    def count_range(self) -> tuple[int, int]:
+        """Fewest and most cycles of a sample."""
+        counts = [one.cycles for one in self.ends]
+        return min(counts), max(counts)
+
+
+def check_frames(
+    image: Image, machine: Machine, inputs: Mapping[str, Values], job: Job, what: str, otherwise: Ends
+) -> Checks:
+    """Run samples, and compare every tensor in external memory and all that the host computes.
+
+    Args:
+        image: The compiled program, with all its tensors kept.
+        machine: Runs it.
+        inputs: Input buffer → integers ``[n, ...]``.
+        job: Whose progress is reported.
+        what: What is going on.
+        otherwise: When layers end, where the machine does not know.
+    """
+    count = len(next(iter(inputs.values())))
+    checked = mismatches = 0
+    first = ""
+    ends: list[Ends] = []
+    for at in range(count):
+        if job.progress is not None:
+            job.progress(at, count, what)
+        sample = sample_at(inputs, at)
+        recorder = Recorder(machine)
+        run_frame(image, recorder, sample)
+        ends.append(recorder.ends or otherwise)
+        good, bad, where = compare(image, machine, sample)
+        checked, mismatches, first = checked + good, mismatches + bad, first or where
+    return Checks(tuple(ends), checked, mismatches, first)
 
 
 def compare(image: Image, machine: Machine, sample: Mapping[str, Values]) -> tuple[int, int, str]:

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
-from bitwright.errors import ExportError
+from bitwright.errors import ExportError, NobodyAnswers
 from bitwright.fpga.registers import BY_NAME
 from bitwright.fpga.wire import ANSWER, MOST_BYTES, MOST_READ, REFUSED, WORDS, Kind, Refusal
 from bitwright.mcu.port import Port
@@ -20,10 +20,6 @@ PATIENCE_S, WINDOW = 1.0, 8
 PADDING = bytes(MOST_BYTES + 16)
 """Ends a frame of which a part was lost: the board waits for the rest of it."""
 Progress = Callable[[int, int], None]
-
-
-class NobodyAnswers(ExportError):
-    """There is no bridge at the other end of the line."""
 
 
 class Link:

@@ -97,6 +97,18 @@ def run_frame(image: Image, machine: Machine, inputs: Mapping[str, Values]) -> d
     return run_frames(image, machine, [inputs] * image.frames.count)[0]
 
 
+def run_batch(image: Image, machine: Machine, inputs: Mapping[str, Values]) -> dict[str, Values]:
+    """Samples one after the other: input buffer → integers ``[n, ...]`` to output buffer → integers ``[n, ...]``."""
+    count = len(next(iter(inputs.values())))
+    found = [run_frame(image, machine, sample_at(inputs, at)) for at in range(count)]
+    return {name: np.concatenate([one[name] for one in found]) for name in image.program.outputs}
+
+
+def sample_at(inputs: Mapping[str, Values], at: int) -> dict[str, Values]:
+    """One sample of a batch, ``[1, ...]``."""
+    return {name: np.asarray(values[at : at + 1]) for name, values in inputs.items()}
+
+
 def run_frames(image: Image, machine: Machine, frames: Sequence[Mapping[str, Values]]) -> list[dict[str, Values]]:
     """As many samples through the network as the program is for.
 

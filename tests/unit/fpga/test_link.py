@@ -7,8 +7,8 @@ from collections import deque
 
 import pytest
 
-from bitwright.errors import ExportError
-from bitwright.fpga.link import Link, NobodyAnswers
+from bitwright.errors import ExportError, NobodyAnswers
+from bitwright.fpga.link import Link
 from bitwright.fpga.registers import BY_NAME, IDENTITY
 from bitwright.fpga.wire import ANSWER, MOST_BYTES, REFUSED, Kind
 from bitwright.mcu.wire import Decoder, Frame

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import importlib.util
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,29 +43,18 @@ def simulator(verilog: Path, bus: Bus, kind: Kind, say: build.Say = lambda _: No
     """
     text = verilog.read_text("utf-8")
     source = "\n".join([text, *models(text).values()])
-    parts = [source.encode(), HARNESS.read_bytes(), bus.encode(), kind.encode()]
-    digest = hashlib.sha256(b"\0".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()[:20]
-    found = build.cache_folder() / "simulators" / f"exported-{bus}-{kind}-{digest}.so"
-    if found.exists():
-        return found
-    say(f"Building a simulator of {verilog.name}, once for this configuration …")
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+
+    def make(folder: Path) -> Path:
         (folder / "processor.v").write_text(source, "utf-8")
         shutil.copy(HARNESS, folder / "harness.cpp")
         flags = [f"-DBUS_{bus.upper()}"]
         if kind == "verilator":
-            made = build.verilated(folder, [*flags, "-DVERILATOR"])
-        else:
-            level = ["-O0"] if kind == "cxxrtl-quick" else []
-            made = build.cxxrtl(
-                folder, "read_verilog processor.v; hierarchy -top processor", [*flags, "-DCXXRTL", *level]
-            )
-        found.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=found.parent, suffix=".tmp", delete=False) as out:
-            out.write(made.read_bytes())
-        Path(out.name).replace(found)
-    return found
+            return build.verilated(folder, [*flags, "-DVERILATOR"])
+        level = ("-O0",) if kind == "cxxrtl-quick" else build.WIDE
+        return build.cxxrtl(folder, "read_verilog processor.v; hierarchy -top processor", [*flags, "-DCXXRTL", *level])
+
+    return build.cached(f"exported-{bus}-{kind}", [source, HARNESS.read_text("utf-8")], make,
+                        f"Building a simulator of {verilog.name}, once for this configuration …", say)  # fmt: skip
 
 
 class _Processor(ctypes.Structure):

