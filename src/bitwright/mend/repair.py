@@ -41,7 +41,8 @@ class Repair(Protocol):
     """A frozen dataclass whose fields are its options.
 
     A repair may look at the samples to learn from as it likes; whether its result is kept is decided by others, on
-    samples that it has not seen.  One with a class attribute ``part`` gets no more than this share of the time left.
+    samples that it has not seen.  One with a class attribute ``part`` gets no more than this share of the time left, unless
+    it is the last.
     """
 
     name: ClassVar[str]

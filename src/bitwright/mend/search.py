@@ -197,7 +197,7 @@ def mend(
             history.pop()
         score = next((a.after for a in reversed(history) if a.kept), before)
     stopped = "all repairs were tried"
-    for one in todo[len(history) :]:
+    for place, one in enumerate(todo[len(history) :], len(history) + 1):
         if time.monotonic() >= until:
             stopped = OUT_OF_TIME
             break
@@ -207,7 +207,8 @@ def mend(
         tell = _teller(progress, f"best {score.height:.1f} dB; {_label(one)}", began, time_budget_s)
         tell("")
         start = time.monotonic()
-        clock = Clock(until, tell).share(getattr(one, "part", 1.0))
+        last = place == len(todo)  # nothing is left that the rest of the time could go to
+        clock = Clock(until, tell).share(1.0 if last else getattr(one, "part", 1.0))
         with one_thread():
             found, text = one.apply(solution, bench, clock)
         cut = clock.over

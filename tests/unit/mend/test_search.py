@@ -193,6 +193,24 @@ def test_what_the_clock_cut_short_is_tried_again(tmp_path: Path) -> None:
     assert whole.complete
 
 
+@dataclass(frozen=True)
+class Sharing:
+    """Tells how much of the time it was given."""
+
+    name: ClassVar[str] = "sharing"
+    summary: ClassVar[str] = "Sharing."
+    part: ClassVar[float] = 0.1
+
+    def apply(self, solution: Solution, bench: Bench, clock: Clock) -> tuple[Solution, str]:
+        return solution, f"{clock.until - time.monotonic():.0f}"
+
+
+def test_the_last_repair_gets_all_the_time_that_is_left() -> None:
+    given = [float(a.text) for a in mended("fpga", [Sharing(), Sharing()], time_budget_s=1000.0).history]
+    assert given[0] == pytest.approx(100, abs=2)
+    assert given[1] > 900
+
+
 def test_too_few_samples() -> None:
     target = load_target("fpga")
     net = depthwise_chain()
