@@ -1,4 +1,9 @@
-"""The end of a sum, rendered from the same expressions as the simulator's."""
+"""The end of a sum: the rounding is rendered from the same expression as the simulator's.
+
+Two parts of it have forms of their own, because they are smaller or faster: the last shift (:func:`narrow_shift`, 9 bits in
+place of 32) and the clamp (:func:`clamped`, both comparisons at once).  Tests hold the first to what it says, and the whole
+to the simulator's integers.
+"""
 
 from __future__ import annotations
 
