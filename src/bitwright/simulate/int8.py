@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,8 @@ Ints = NDArray[np.int64]
 Reals = NDArray[np.float64]
 NUDGES = (0, 1, -1, 2, -2, 4, -4, 8, -8)
 LARGEST_BIAS = 1 << 30
+REMEMBERED = 512
+"""Epilogues whose constants are kept: a search builds a network again and again with a layer or two changed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +94,24 @@ def solve(
         highest: Highest code of the output's format.
 
     Returns:
-        The constants, or None if none were found that are proven exact.
+        The constants, or None if none were found that are proven exact.  The same question gets the same object.
     """
+    asked = tuple((name, values.shape, np.asarray(values, np.int64).tobytes()) for name, values in params.items())
+    return _solved(expr, asked, *(np.asarray(x, np.int64).tobytes() for x in (lo, hi)), lowest, highest)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _solved(
+    expr: Expr,
+    asked: tuple[tuple[str, tuple[int, ...], bytes], ...],
+    lows: bytes,
+    highs: bytes,
+    lowest: int,
+    highest: int,
+) -> Int8Requantizer | None:
+    """See :func:`solve`; arrays as bytes, which can be compared."""
+    params = {name: np.frombuffer(values, np.int64).reshape(shape) for name, shape, values in asked}
+    lo, hi = np.frombuffer(lows, np.int64), np.frombuffer(highs, np.int64)
     first, last = max(expr.lo, lowest), min(expr.hi, highest)
     codes = np.arange(first + 1, last + 1)
     if not len(codes):
@@ -122,7 +141,9 @@ def solve(
             best = trial if best is None else np.where(left & good, trial, best)
             left &= ~good
             if not left.any():
-                return Int8Requantizer(multiplier=np.asarray(best, np.float32), offset=offset, y_zero=y_zero)
+                found = Int8Requantizer(multiplier=np.asarray(best, np.float32), offset=offset, y_zero=y_zero)
+                found.multiplier.flags.writeable = found.offset.flags.writeable = False  # of many readers
+                return found
     return None
 
 
