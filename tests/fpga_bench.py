@@ -11,7 +11,7 @@ from bitwright.fpga.board import BoardFile, load_board
 from bitwright.fpga.config import ProcessorConfig, load_config
 from bitwright.fpga.rtl.bridge import Bridge
 from bitwright.fpga.rtl.sdram import Sdram
-from bitwright.fpga.rtl.sharing import MemoryPort, Sharing
+from bitwright.fpga.rtl.sharing import MemoryPort, share
 from bitwright.fpga.rtl.spram import Spram
 from bitwright.fpga.sdram import Times, times
 from bitwright.fpga.sim.board import DIVISOR, SimulatedBoard
@@ -82,9 +82,10 @@ class Bench(Elaboratable):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        bridge = Bridge(DIVISOR, self.config.bus.bytes, self.memory_bytes, 1)
+        bridge = Bridge(DIVISOR, self.config.bus.bytes, self.memory_bytes)
         traffic = Traffic(self.config.bus.bytes)
-        m.submodules += [bridge, traffic, self.memory, Sharing(self.memory.port, traffic, bridge.memory, 1 << 12)]
+        m.submodules += [bridge, traffic, self.memory]
+        share(m, self.memory, traffic, bridge.memory, 1 << 12)
         sets = Signal(32)
         for number, target in ((BURSTS, traffic.bursts), (STRIDE, traffic.stride)):
             with m.If(bridge.write_enable & (bridge.index == number)):

@@ -101,7 +101,7 @@ def test_the_whole_way_to_a_board(line: Line, calls: Path, tmp_path: Path, monke
         assert answer.json["outputs_checked"] > 5000
         assert answer.json["cycles"] > 10_000
         assert answer.json["basis"] == "measured"
-        assert answer.json["frames_per_s"] == pytest.approx(50e6 / answer.json["cycles"], rel=1e-3)
+        assert answer.json["frames_per_s"] == pytest.approx(80e6 / answer.json["cycles"], rel=1e-3)
     assert "loading the network" in first.err
     assert not any("skipped" in note for note in first.json["notes"])
     assert sum("skipped" in note for note in second.json["notes"]) == 2

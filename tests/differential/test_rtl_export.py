@@ -69,6 +69,14 @@ def test_a_network_with_steps_on_the_host(bus: Bus, tmp_path: Path) -> None:
     assert "PASS" in said, said
 
 
+def test_what_was_never_written_changes_nothing(tmp_path: Path) -> None:
+    """Results of four channels leave half of a word as it was, and whoever reads it multiplies that half by 0."""
+    folder = write_bench(tmp_path / "out", zoo_programs.quantized("fire", "fpga"), "axi4", replace(CONFIG, pp=1, icp=8))
+    said = run_bench(folder)
+    assert "PASS" in said, said
+    assert "1'b1}};\n`endif" in (folder / "rtl" / "processor.v").read_text()
+
+
 def test_multipliers_of_a_device_have_a_model(tmp_path: Path) -> None:
     program = zoo_programs.quantized("mlp", "fpga")
     folder = write_bench(tmp_path / "out", program, "wishbone", load_config("up5k"))

@@ -62,7 +62,7 @@ class Bus:
         latency_cycles: From a read request to its first beat, and from the last write beat to its answer, in the
             memory model.
         outstanding: Read requests that may be on their way.
-        burst_beats: Longest burst, in beats.
+        burst_beats: Longest burst, in beats; with as many as the memory has, runs are never split.
         memory_bytes: Size of the external memory.
         region_bytes: Granule of the regions in it.
     """
@@ -73,6 +73,11 @@ class Bus:
     burst_beats: int
     memory_bytes: int
     region_bytes: int
+
+    @property
+    def splits(self) -> bool:
+        """Whether a run of neighboring bytes may need several bursts."""
+        return self.burst_beats * self.bytes < self.memory_bytes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -109,6 +109,18 @@ def widths(config: ProcessorConfig, unit: Unit) -> Mapping[str, int]:
     return MappingProxyType({f.name: min(f.bits, wide.get(f.name, f.bits)) for f in (*HEADER, *FIELDS[unit])})
 
 
+BURST_BITS = 9
+"""Of the length of a burst, where runs are split."""
+
+
+def beat_bits(config: ProcessorConfig) -> int:
+    """Bits of the number of beats in one burst."""
+    if config.bus.splits:
+        return BURST_BITS
+    most = max(widths(config, Unit.LOAD)["words"], widths(config, Unit.STORE)["run_words"])
+    return max(most + (config.beats_per_word - 1).bit_length(), BURST_BITS)
+
+
 # What may be cut: addresses within a buffer go around, and what is left is not looked at.
 _AROUND = frozenset(("base", "pitch", "back", "oc_step", "g_step", "x_step", "k_step", "out_base", "out_g_step", "out_x_step",
                      "granule", "lanes", "bank", "phase", "spread"))  # fmt: skip

@@ -113,7 +113,7 @@ class Link:
 
     def _stream(self, address: int, size_bytes: int, progress: Callable[[int], None]) -> bytes:
         """One question, many answers; those that are missing are asked for again."""
-        cuts = list(_cuts(address, size_bytes))
+        cuts = [(address + at, min(MOST_BYTES, size_bytes - at)) for at in range(0, size_bytes, MOST_BYTES)]
         found: dict[int, bytes] = {}
         failures = 0
         while len(found) < len(cuts):
@@ -213,16 +213,10 @@ class Link:
         )
 
 
-def _cuts(address: int, size_bytes: int) -> Iterator[tuple[int, int]]:
-    """Addresses and sizes of stretches that do not cross a multiple of ``MOST_BYTES``."""
-    at = address
-    while at < address + size_bytes:
-        size = min(MOST_BYTES - at % MOST_BYTES, address + size_bytes - at)
-        yield at, size
-        at += size
-
-
 def _pieces(address: int, data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Bytes in such stretches."""
-    for at, size in _cuts(address, len(data)):
+    """Addresses and bytes of stretches that do not cross a multiple of ``MOST_BYTES``."""
+    at, end = address, address + len(data)
+    while at < end:
+        size = min(MOST_BYTES - at % MOST_BYTES, end - at)
         yield at, data[at - address : at - address + size]
+        at += size

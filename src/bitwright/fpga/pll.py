@@ -134,7 +134,8 @@ def ice40(input_hz: float, wanted_hz: float) -> Ice40Pll:
             if not ICE40_DETECTOR.holds(detector):
                 continue
             for divq in range(1, 7):
-                divf = min(int(wanted_hz * 2**divq / detector * (1 + 1e-9)), 128) - 1
+                fastest = min(wanted_hz * 2**divq * (1 + 1e-9), ICE40_OSCILLATOR.highest)
+                divf = min(int(fastest / detector), 128) - 1
                 oscillator = detector * (divf + 1)
                 out = oscillator / 2**divq
                 if divf < 0 or not ICE40_OSCILLATOR.holds(oscillator) or not ICE40_OUTPUT.holds(out):

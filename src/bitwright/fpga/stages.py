@@ -50,9 +50,9 @@ def conv_stages(config: ProcessorConfig) -> Stages:
 
 
 def vec_stages(config: ProcessorConfig) -> Stages:
-    """The vector unit's: the window; scale, bias, shift where it multiplies; clamp; two for the table."""
+    """The vector unit's: the window; scale, bias, shift where it multiplies; clamp and two for the table, where they are."""
     units = config.units
     if units.multiply:
         return Stages(PRODUCT_TOTAL, deep(config), PRODUCT_TOTAL + 6 + deep(config))
     total = DATA if config.control == "small" else DATA + 1
-    return Stages(total, False, total + 1 + 2 * units.table)
+    return Stages(total, False, total + 3 * units.table)

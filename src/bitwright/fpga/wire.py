@@ -8,7 +8,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 MOST_BYTES = 256
-"""Bytes of memory in one frame; they lie between two multiples of this."""
+"""Bytes of memory in one frame; those that are written lie between two multiples of this."""
 ADDRESS_BYTES = 4
 ANSWER = 0x80
 """An answer's kind is its question's and this bit."""

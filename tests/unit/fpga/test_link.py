@@ -59,7 +59,7 @@ class Board:
             case Kind.READ:
                 left, number = int.from_bytes(rest, "little"), frame.number
                 while left:
-                    size = min(left, MOST_BYTES - address % MOST_BYTES)
+                    size = min(left, MOST_BYTES)
                     self._say(Frame(frame.kind | ANSWER, number % 256, bytes(self.memory[address : address + size])))
                     address, left, number = address + size, left - size, number + 1
                 return None

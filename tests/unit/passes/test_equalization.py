@@ -6,22 +6,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bitwright.passes.equalization import (
+    POWER,
     ClipCost,
     LinearNoise,
     TensorNoise,
     clip_change,
     importance_before,
     noise,
+    norm_over_taps,
     solve,
+    step_norm,
 )
 
 
-def some_terms(seed: int, *, per_channel: bool, groups: int) -> tuple[list, int]:
+def some_terms(seed: int, *, per_channel: bool, groups: int, bits: int = 8) -> tuple[list, int]:
     r = np.random.default_rng(seed)
     inputs, outputs = 4, 6 if groups == 1 else 4
     grid = np.linspace(-4, 4, 33)
     middle = np.arange(1, 1 + inputs)
     after = np.arange(5, 5 + outputs)
+    power, reach = step_norm(bits, inputs // groups * (1 if per_channel else outputs))
     linear = LinearNoise(
         inputs=middle,
         outputs=after,
@@ -34,16 +38,19 @@ def some_terms(seed: int, *, per_channel: bool, groups: int) -> tuple[list, int]
         per_channel=per_channel,
         bias=r.uniform(0, 2, outputs),
         bias_step=0.5,
+        power=power,
+        reach=reach,
     )
     tensor = TensorNoise(middle, r.uniform(0.1, 5, inputs), r.uniform(0.1, 2, inputs), 1.0)
     clip = ClipCost(middle, grid, clip_change(r.normal(size=(50, inputs)) * 3, 6.0, grid))
     return [linear, tensor, clip], 5 + outputs
 
 
+@pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize("per_channel", [False, True])
 @pytest.mark.parametrize("groups", [1, 4])
-def test_slope_is_that_of_the_noise(per_channel: bool, groups: int) -> None:
-    terms, count = some_terms(3, per_channel=per_channel, groups=groups)
+def test_slope_is_that_of_the_noise(per_channel: bool, groups: int, bits: int) -> None:
+    terms, count = some_terms(3, per_channel=per_channel, groups=groups, bits=bits)
     # Off the knots of the clip's table, where its slope jumps.
     u = np.random.default_rng(0).uniform(-0.9, 0.9, count) * 0.1 + 0.13
     value, slope = noise(terms, u)
@@ -79,6 +86,25 @@ def test_a_single_large_channel_is_made_small() -> None:
     factors, before, after = solve(terms, 5, np.arange(5) == 0)
     assert factors[3] / factors[1] > 100
     assert after < before / 1000
+
+
+@pytest.mark.parametrize("heavy", [False, True])
+def test_the_best_step_of_four_bits_ends_where_the_norm_says(heavy: bool) -> None:
+    r = np.random.default_rng(0)
+    w = (r.laplace(size=(64, 64, 3, 3)) if heavy else r.normal(size=(64, 64, 3, 3))).astype(np.float32)
+    power, reach = step_norm(4, w.size)
+    linear = LinearNoise(
+        np.arange(64), np.arange(64), 1, norm_over_taps(w, power), 9, np.ones(64), np.ones(64), 1.0,
+        power=power, reach=reach,
+    )  # fmt: skip
+    ends = np.linspace(0.5, 8.0, 151)
+    steps = ends / 7.5
+    errors = [float(np.mean((np.clip(np.round(w / step), -8, 7) * step - w) ** 2)) for step in steps]
+    best = float(ends[int(np.argmin(errors))])
+    assert linear.range(np.zeros(64)) == pytest.approx(best, rel=0.15)
+    assert linear.range(np.zeros(64)) < 0.6 * np.abs(w).max()
+    assert step_norm(8, w.size) == (POWER, 1.0)
+    assert norm_over_taps(w, POWER) == pytest.approx(np.abs(w).max(axis=(2, 3)))
 
 
 def test_clip_change() -> None:

@@ -8,22 +8,23 @@ from amaranth.hdl import ClockDomain, ClockSignal, Const, Elaboratable, Instance
 
 from bitwright.fpga.board import BoardFile, Oscillator
 from bitwright.fpga.config import ProcessorConfig
+from bitwright.fpga.limits import beat_bits
 from bitwright.fpga.rtl.bridge import Bridge
 from bitwright.fpga.rtl.registers import Registers
 from bitwright.fpga.rtl.sdram import NOTHING, Sdram
-from bitwright.fpga.rtl.sharing import Sharing
+from bitwright.fpga.rtl.sharing import share
 from bitwright.fpga.rtl.spram import Spram
 from bitwright.fpga.rtl.top import Processor
 from bitwright.fpga.sdram import BANK_BITS, ROW_BITS, times
-from bitwright.fpga.wire import LOADED, MOST_BYTES
+from bitwright.fpga.wire import LOADED
 
 WAKE_CYCLES = 1 << 12
 """Of reset after the clock has settled."""
 
 
 def most_beats(config: ProcessorConfig) -> int:
-    """Beats that may be on their way to the processor, or to the host."""
-    return max(max(config.bus.outstanding, 2) * config.bus.burst_beats, MOST_BYTES)
+    """Beats that may be on their way to the processor; to the host it is one."""
+    return max(config.bus.outstanding, 2) * config.bus.burst_beats
 
 
 class System(Elaboratable):
@@ -41,18 +42,20 @@ class System(Elaboratable):
         self.rx, self.tx = Signal(init=1, name="rx"), Signal(init=1, name="tx")
         self.busy = Signal(name="is_busy")
         self.memory: Any = (
-            Sdram(config.bus.bytes, times(clock_hz)) if board.memory == "sdram" else Spram(config.bus.bytes)
+            Sdram(config.bus.bytes, times(clock_hz))
+            if board.memory == "sdram"
+            else Spram(config.bus.bytes, beat_bits(config))
         )
 
     def elaborate(self, platform: Any) -> Module:
         """Wires everything."""
         m = Module()
         core = Processor(self.config)
-        registers = Registers(core)
-        bridge = Bridge(self.divisor, self.config.bus.bytes, self.board.memory_bytes, registers.READ_CYCLES)
+        registers = Registers(core, relocates=False)
+        bridge = Bridge(self.divisor, self.config.bus.bytes, self.board.memory_bytes)
         m.submodules.core, m.submodules.registers, m.submodules.bridge = core, registers, bridge
         m.submodules.memory = self.memory
-        m.submodules.sharing = Sharing(self.memory.port, core, bridge.memory, most_beats(self.config))
+        share(m, self.memory, core, bridge.memory, most_beats(self.config))
         # What of the host's is loaded: a register beside those of the processor, cleared by configuration only.
         own = bridge.index[LOADED.bit_length() - 3]
         loaded = Signal(32, reset_less=True)
@@ -62,6 +65,7 @@ class System(Elaboratable):
             registers.index.eq(Mux(own, 0, bridge.index)),
             registers.write_enable.eq(bridge.write_enable & ~own),
             registers.write_data.eq(bridge.write_data),
+            registers.hold.eq(bridge.hold),
             bridge.read_data.eq(Mux(own, loaded, registers.read_data)),
             bridge.enable.eq(self.memory.ready),
             bridge.rx.eq(self.rx),
@@ -126,7 +130,10 @@ class Top(Elaboratable):
         if self.system is None:
             self.system = System(self.board, self.config, self.clocks.divisor, self.clocks.clock_hz)
         m.submodules.system = self.system
-        m.domains.sync = sync = ClockDomain()
+        # Registers of an iCE40 have their first values from its configuration, and a system that hears nothing changes none
+        # of them, however its clock comes up; its registers' resets are free for their logic.
+        by_reset = self.board.family != "ice40"
+        m.domains.sync = sync = ClockDomain(reset_less=not by_reset)
         m.domains.wake = ClockDomain(reset_less=True)
         settled, clock = Signal(), Signal()
         if self.board.family == "ecp5":
@@ -143,7 +150,9 @@ class Top(Elaboratable):
             m.d.wake += count.eq(count + 1)
         awake = Signal()
         m.d.wake += awake.eq(count == WAKE_CYCLES)
-        m.d.comb += sync.rst.eq(~awake)
+        if by_reset:
+            m.d.comb += sync.rst.eq(~awake)
+        m.d.comb += self.system.rx.eq(self._in(m, "rx") | ~awake)
         self._plain(m)
         if self.board.memory == "sdram":
             self._sdram(m, shifted)
@@ -168,7 +177,6 @@ class Top(Elaboratable):
             )
 
     def _plain(self, m: Module) -> None:
-        m.d.comb += self.system.rx.eq(self._in(m, "rx"))
         self._out(m, "tx", self.system.tx)
         if "led" in self.pins:
             self._out(m, "led", ~self.system.busy if self.board.pins.led_low else self.system.busy)

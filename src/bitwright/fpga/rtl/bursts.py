@@ -8,7 +8,8 @@ from typing import Any
 from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal
 
 from bitwright.fpga.config import ProcessorConfig
-from bitwright.fpga.rtl.ports import Requests
+from bitwright.fpga.limits import beat_bits
+from bitwright.fpga.rtl.ports import Loop, Requests
 
 
 class Bursts(Elaboratable):
@@ -25,7 +26,7 @@ class Bursts(Elaboratable):
         self.config, self.numbers = config, numbers
         self.start = Signal()
         self.active = Signal()
-        self.request = Requests(name)
+        self.request = Requests(name, beat_bits(config))
 
     def elaborate(self, platform: Any) -> Module:
         """One burst a cycle at most."""
@@ -34,14 +35,15 @@ class Bursts(Elaboratable):
         numbers = self.numbers
         row, run, at = (Signal(len(numbers["address"]), name=n) for n in ("row", "run", "at"))
         # Small control holds the instruction until it is done.
-        copies = self.config.control != "small"
+        small = self.config.control == "small"
+        copies = not small
         kept = dict(numbers)
         if copies:
             for name in ("row_stride", "run_stride", "runs"):
                 kept[name] = Signal(len(numbers[name]), name=name)
                 with m.If(self.start):
                     m.d.sync += kept[name].eq(numbers[name])
-        rows, runs = Signal(len(numbers["rows"]), name="rows_left"), Signal(len(numbers["runs"]), name="runs_left")
+        rows, runs = Loop(m, "rows", kept["rows"], small), Loop(m, "runs", kept["runs"], small)
         first = numbers["words"] * self.config.beats_per_word
         left = Signal(len(first), name="left")
         beats = first
@@ -51,7 +53,7 @@ class Bursts(Elaboratable):
                 m.d.sync += beats.eq(first)
         shift = bus.bytes.bit_length() - 1
         # The burst that is asked for, and whether it ends its run, stand in registers: what follows has a cycle.
-        size, final = Signal(9, name="burst_size"), Signal(name="burst_ends_run")
+        size, final = Signal(len(self.request.beats), name="burst_size"), Signal(name="burst_ends_run")
         m.d.comb += [
             self.request.valid.eq(self.active),
             self.request.address.eq(at),
@@ -64,22 +66,27 @@ class Bursts(Elaboratable):
         m.d.comb += [then.eq(row + kept["row_stride"]), rest.eq(beats)]
         with m.If(self.start):
             m.d.comb += [then.eq(numbers["address"]), rest.eq(first)]
-            m.d.sync += [row.eq(then), run.eq(then), rows.eq(numbers["rows"]), runs.eq(numbers["runs"])]
+            m.d.sync += [row.eq(then), run.eq(then), rows.begin(numbers["rows"]), runs.begin(numbers["runs"])]
             m.d.sync += self.active.eq((numbers["rows"] != 0) & (numbers["runs"] != 0) & (numbers["words"] != 0))
         with m.Elif(~final):
             # A burst that does not end its run ends where the next one is aligned.
             m.d.comb += [then.eq(aligned), rest.eq(left - size)]
-        with m.Elif(runs != 1):
+        with m.Elif(~runs.last):
             m.d.comb += then.eq(run + kept["run_stride"])
             with m.If(granted):
-                m.d.sync += [runs.eq(runs - 1), run.eq(then)]
+                m.d.sync += [runs.next(), run.eq(then)]
         with m.Elif(granted):
-            m.d.sync += [rows.eq(rows - 1), runs.eq(kept["runs"]), row.eq(then), run.eq(then)]
-            with m.If(rows == 1):
+            m.d.sync += [rows.next(again=False), runs.next(), row.eq(then), run.eq(then)]
+            with m.If(rows.last):
                 m.d.sync += self.active.eq(0)
         room = Signal(9, name="burst_room")
-        ends = Signal(name="burst_ends")
-        m.d.comb += [room.eq(bus.burst_beats - then[shift:low]), ends.eq(rest <= room)]
+        ends = Signal(name="burst_ends", init=1)
         with m.If(self.start | granted):
-            m.d.sync += [at.eq(then), left.eq(rest), size.eq(Mux(ends, rest, room)), final.eq(ends)]
+            m.d.sync += at.eq(then)
+        if bus.splits:
+            m.d.comb += [room.eq(bus.burst_beats - then[shift:low]), ends.eq(rest <= room)]
+            with m.If(self.start | granted):
+                m.d.sync += [left.eq(rest), size.eq(Mux(ends, rest, room)), final.eq(ends)]
+        else:
+            m.d.comb += [size.eq(beats), final.eq(1)]
         return m

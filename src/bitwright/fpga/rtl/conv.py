@@ -8,7 +8,7 @@ from amaranth.hdl import Array, Cat, Const, Elaboratable, Module, Mux, Signal, s
 
 from bitwright.fpga.config import ProcessorConfig
 from bitwright.fpga.rtl.multiply import products, registers_inside
-from bitwright.fpga.rtl.ports import BankWrite, Head, delayed, held
+from bitwright.fpga.rtl.ports import BankWrite, Head, Loop, delayed, held
 from bitwright.fpga.rtl.requantizer import clamped, rounded
 from bitwright.fpga.stages import conv_stages
 
@@ -86,11 +86,9 @@ class Conv(Elaboratable):
         head = self.head
         active, empty = Signal(), Signal()
         limits = {name: i[field] for name, field in LIMITS.items()}
-        # What is left to do, from the limit down to 1: comparing with 1 is fast.
-        counters = {name: Signal(len(limit), name=f"conv_{name}") for name, limit in limits.items()}
-        last = {name: Signal(name=f"conv_last_{name}") for name in counters}
-        for name, counter in counters.items():
-            m.d.comb += last[name].eq(counter == 1)
+        small = self.config.control == "small"
+        loops = {name: Loop(m, f"conv_{name}", limit, small) for name, limit in limits.items()}
+        last = {name: loop.last for name, loop in loops.items()}
         row = Signal(len(i["rows"]), name="conv_row")
         at_oc, at_g, at_x, tap, tap_k = (
             Signal(len(i["base"]), name=f"conv_at_{n}") for n in ("oc", "g", "x", "tap", "tap_k")
@@ -118,21 +116,18 @@ class Conv(Elaboratable):
         with m.If(leaving):
             m.d.sync += waiting.eq(0)
 
-        def count(name: str) -> Any:
-            return counters[name].eq(Mux(last[name], limits[name], counters[name] - 1))
-
         with m.If(valid):
-            m.d.sync += [count("c"), tap.eq(tap + 1), weight.eq(weight + 1), first_tap.eq(last_tap)]
+            m.d.sync += [loops["c"].next(), tap.eq(tap + 1), weight.eq(weight + 1), first_tap.eq(last_tap)]
             with m.If(last["c"]):
-                m.d.sync += [count("k"), tap_k.eq(tap_k + i["k_step"]), tap.eq(tap_k + i["k_step"])]
+                m.d.sync += [loops["k"].next(), tap_k.eq(tap_k + i["k_step"]), tap.eq(tap_k + i["k_step"])]
                 with m.If(last["k"]):
-                    m.d.sync += [count("r"), tap_k.eq(0), tap.eq(0), row.eq(row + 1)]
+                    m.d.sync += [loops["r"].next(), tap_k.eq(0), tap.eq(0), row.eq(row + 1)]
             with m.If(last_tap):
-                m.d.sync += [count("x"), row.eq(i["rows"]), at_x.eq(at_x + i["x_step"]), weight.eq(weight_oc)]
+                m.d.sync += [loops["x"].next(), row.eq(i["rows"]), at_x.eq(at_x + i["x_step"]), weight.eq(weight_oc)]
                 with m.If(last["x"]):
-                    m.d.sync += [count("g"), at_g.eq(at_g + i["g_step"]), at_x.eq(at_g + i["g_step"])]
+                    m.d.sync += [loops["g"].next(), at_g.eq(at_g + i["g_step"]), at_x.eq(at_g + i["g_step"])]
                 with m.If(last_pixel):
-                    m.d.sync += [count("oc"), at_oc.eq(at_oc + i["oc_step"])]
+                    m.d.sync += [loops["oc"].next(), at_oc.eq(at_oc + i["oc_step"])]
                     m.d.sync += [at_g.eq(at_oc + i["oc_step"]), at_x.eq(at_oc + i["oc_step"])]
                     m.d.sync += [weight.eq(weight + 1), weight_oc.eq(weight + 1)]
         with m.If(ends):
@@ -146,7 +141,7 @@ class Conv(Elaboratable):
                 *[s.eq(0) for s in (tap, tap_k)],
                 first_tap.eq(1),
                 row.eq(coming["rows"]),
-                *[counters[name].eq(coming[field]) for name, field in LIMITS.items()],
+                *[loops[name].begin(coming[field]) for name, field in LIMITS.items()],
             ]
         return {
             "address": at_x + tap,
@@ -193,8 +188,8 @@ class Conv(Elaboratable):
         config, stages = self.config, conv_stages(self.config)
         # The biases of a step are read one cycle before its sum, so that they are in a register beside the accumulator;
         # where registers are few, they come from the memory itself.
-        late_read = config.control == "small"
-        until = dict.fromkeys(("result", "last_x", "last_pixel"), stages.total - 1 + late_read)
+        few = config.control == "small"
+        until = dict.fromkeys(("result", "last_x", "last_pixel"), stages.total - 1 + few)
         early = {name: delayed(m, step[name], cycles, f"conv_{name}") for name, cycles in until.items()}
         late = {name: delayed(m, early[name], stages.result - until[name], f"conv_late_{name}") for name in until}
         first = delayed(m, step["first"], stages.total, "first")
@@ -202,7 +197,7 @@ class Conv(Elaboratable):
         with m.If(early["result"] & early["last_pixel"]):
             m.d.sync += group.eq(group + 1)
         m.d.comb += self.bias_address.eq(group)
-        biases = delayed(m, self.bias_data, 1 - late_read, "biases")
+        biases = delayed(m, self.bias_data, 1 - few, "biases")
         out_g, out_x = Signal(len(i["out_base"])), Signal(len(i["out_base"]))
         granule = Signal(len(i["granule"]))
         m.d.comb += self.writing.eq(late["result"])
@@ -232,7 +227,7 @@ class Conv(Elaboratable):
                 m.d.sync += acc.eq(Mux(first, value, acc + value))
                 total = Signal(signed(32), name=f"total{name}")
                 m.d.sync += total.eq(acc + biases.word_select(o, 32).as_signed())
-                shifted = rounded(m, config.rounding, total, i["shift"], stages.rounded, f"conv{name}")
+                shifted = rounded(m, config.rounding, total, i["shift"], stages.rounded, f"conv{name}", late=few)
                 short = Signal(signed(len(shifted)), name=f"short{name}")
                 m.d.sync += short.eq(shifted)
                 byte = Signal(8, name=f"byte{name}")
@@ -240,7 +235,8 @@ class Conv(Elaboratable):
                 found.append(byte)
             self._scatter(m, p, Cat(*found), column, late["result"])
         for c in range(columns):
-            behind = (c < column) if columns > 1 else Const(0)
+            # Of a result of several granules some may be in the next word.
+            behind = (c < column) if config.granules_per_result > 1 else Const(0)
             m.d.comb += self.write.address[c].eq(word + behind)
 
     def _scatter(self, m: Module, p: int, data: Any, column: Any, result: Any) -> None:

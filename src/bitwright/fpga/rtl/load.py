@@ -11,7 +11,7 @@ from bitwright.fpga.config import ProcessorConfig
 from bitwright.fpga.isa import Dest, Unit
 from bitwright.fpga.limits import pieces
 from bitwright.fpga.rtl.bursts import Bursts
-from bitwright.fpga.rtl.ports import Beats, Head, fields, instruction_bits
+from bitwright.fpga.rtl.ports import Beats, Head, Loop, fields, instruction_bits
 
 AHEAD = 4
 """Instructions whose bursts may be asked for before the first one's data has come."""
@@ -82,17 +82,19 @@ class Load(Elaboratable):
         """Words of instruction ``i``; when it begins, its numbers are those of ``coming``."""
         config = self.config
         null, take, over = Signal(name="load_null"), Signal(name="load_take"), Signal(name="load_over")
-        rows = Signal(len(i["rows"]) + 2, name="load_rows")
-        # What is left, down to 1: of rows in all, above and real ones, of words in all and on the left, of runs.
-        above, real_rows = Signal(len(i["above"]), name="load_above"), Signal(len(i["rows"]), name="load_real_rows")
-        columns, margin = Signal(len(i["width"]), name="load_columns"), Signal(len(i["left"]), name="load_margin")
+        small = config.control == "small"
+        # Rows are first those above, then real ones, then those below; what is left of a kind is counted down to 1.
+        rows = Signal(max(len(i[name]) for name in ("above", "rows", "below")), name="load_rows")
+        in_above, in_rows = Signal(name="load_in_above"), Signal(name="load_in_rows")
+        columns = Loop(m, "load_columns", i["width"], small)
+        margin = Signal(len(i["left"]), name="load_margin")
         base, word = Signal(len(i["base"]), name="load_base"), Signal(len(i["base"]), name="load_word")
         most = max(pieces(config).values())
         last_piece, piece = Signal(range(most), name="load_last_piece"), Signal(range(most), name="load_piece")
-        run_words, runs = Signal(len(i["words"]), name="load_run_words"), Signal(len(i["runs"]), name="load_runs")
+        run_words, runs = (Loop(m, f"load_{n}", i[n], small) for n in ("words", "runs"))
         beat = Signal(range(config.beats_per_word + 1), name="load_beat")
         # Real words of a row: from ``left`` until its last run is read.
-        in_rows, in_columns, runs_done = (Signal(name=f"load_{n}") for n in ("in_rows", "in_columns", "runs_done"))
+        in_columns, runs_done = Signal(name="load_in_columns"), Signal(name="load_runs_done")
         real = in_rows & in_columns & ~runs_done
         free = ~self.valid | ~self.hold
         last_beat = beat == config.beats_per_word - 1
@@ -105,13 +107,23 @@ class Load(Elaboratable):
             m.d.sync += [self.data.eq(full), beat.eq(Mux(last_beat, 0, beat + 1))]
         with m.Elif(take):
             m.d.sync += self.data.eq(filled)
-        last_column, last_row = columns == 1, rows == 1
+        last_column, last_row, last_of_kind = (
+            columns.last,
+            Signal(name="load_last_row"),
+            Signal(name="load_last_of_kind"),
+        )
+        some_rows, some_below = i["rows"] != 0, i["below"] != 0
+        m.d.comb += [
+            last_of_kind.eq(rows == 1),
+            last_row.eq(last_of_kind & ~((in_above & some_rows) | ((in_above | in_rows) & some_below))),
+        ]
 
         def row_begins(fields: dict[str, Any]) -> list[Any]:
-            return [
-                columns.eq(fields["width"]), margin.eq(fields["left"]), in_columns.eq(fields["left"] == 0),
-                run_words.eq(fields["words"]), runs.eq(fields["runs"]), runs_done.eq(0),
-            ]  # fmt: skip
+            found = [in_columns.eq(fields["left"] == 0), run_words.begin(fields["words"]), runs.begin(fields["runs"])]
+            return [*found, runs_done.eq(0), *([] if small else [margin.eq(fields["left"])])]
+
+        # Where turns are counted up, their number is enough to know where the left ends.
+        margin_ends = columns.count == i["left"] if small else margin == 1
 
         post = Signal(len(self.head.post), name="load_posting")
         last = Signal(name="load_last")
@@ -131,35 +143,34 @@ class Load(Elaboratable):
                 self.to_mid.eq(i["dest"] == int(Dest.MID)),
                 self.piece.eq(piece),
                 self.address.eq(word),
-                columns.eq(columns - 1),
-                margin.eq(margin - 1),
-                in_columns.eq(in_columns | (margin == 1)),
+                columns.next(),
+                *([] if small else [margin.eq(margin - 1)]),
+                in_columns.eq(in_columns | margin_ends),
                 piece.eq(Mux(piece == last_piece, 0, piece + 1)),
             ]
             with m.If(piece == last_piece):
                 m.d.sync += word.eq(word + 1)
             with m.If(real):
-                m.d.sync += run_words.eq(run_words - 1)
-                with m.If(run_words == 1):
-                    m.d.sync += [run_words.eq(i["words"]), runs.eq(runs - 1)]
-                    with m.If(runs == 1):
+                m.d.sync += run_words.next()
+                with m.If(run_words.last):
+                    m.d.sync += runs.next()
+                    with m.If(runs.last):
                         m.d.sync += runs_done.eq(1)
             with m.If(last_column):
                 m.d.sync += [rows.eq(rows - 1), *row_begins(i)]
-                with m.If(above != 0):
-                    m.d.sync += [above.eq(above - 1), in_rows.eq((above == 1) & (real_rows != 0))]
-                with m.Elif(real_rows != 0):
-                    m.d.sync += [real_rows.eq(real_rows - 1), in_rows.eq(real_rows != 1)]
+                with m.If(last_of_kind):
+                    follow = in_above & some_rows
+                    m.d.sync += [in_above.eq(0), in_rows.eq(follow), rows.eq(Mux(follow, i["rows"], i["below"]))]
         with m.If(begin):
-            total = coming["above"] + coming["rows"] + coming["below"]
+            some_above, some_rows = coming["above"] != 0, coming["rows"] != 0
             m.d.sync += [
                 active.eq(1),
-                null.eq((total == 0) | (coming["width"] == 0)),
-                rows.eq(total),
-                in_rows.eq((coming["above"] == 0) & (coming["rows"] != 0)),
-                above.eq(coming["above"]),
-                real_rows.eq(coming["rows"]),
+                null.eq(~(some_above | some_rows | (coming["below"] != 0)) | (coming["width"] == 0)),
+                in_above.eq(some_above),
+                in_rows.eq(~some_above & some_rows),
+                rows.eq(Mux(some_above, coming["above"], Mux(some_rows, coming["rows"], coming["below"]))),
                 piece.eq(0),
+                columns.begin(coming["width"]),
                 *row_begins(coming),
             ]
             with m.Switch(coming["dest"]):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Signal, Value, signed
+from amaranth.hdl import Mux, Signal, Value, signed
 
 from bitwright.fpga.config import ProcessorConfig
 from bitwright.fpga.isa import FIELDS, HEADER, TOKENS, Unit
-from bitwright.fpga.limits import widths
+from bitwright.fpga.limits import BURST_BITS, widths
 
 
 def instruction_bits(unit: Unit) -> int:
@@ -41,14 +41,40 @@ def held(m: Any, head: Head, config: ProcessorConfig) -> tuple[dict[str, Any], d
     return fields(head.unit, now, config), coming
 
 
+class Loop:
+    """Counts the turns of a loop, of which there are at least one.
+
+    What is left is counted down to 1, which is quick to see.  With ``small`` turns are counted up to the limit: a register
+    that is set to 1 takes less logic than one that is set to a limit.
+
+    Attributes:
+        last: The last turn.
+    """
+
+    def __init__(self, m: Any, name: str, limit: Any, small: bool) -> None:
+        self.limit, self.small = limit, small
+        self.count = Signal(len(limit), name=name, init=int(small))
+        self.last = Signal(name=f"{name}_is_last")
+        m.d.comb += self.last.eq(self.count == (limit if small else 1))
+
+    def next(self, *, again: bool = True) -> Any:
+        """The statement that ends a turn; after the last one the first begins, if ``again``."""
+        then = self.count + 1 if self.small else self.count - 1
+        return self.count.eq(Mux(self.last, 1 if self.small else self.limit, then) if again else then)
+
+    def begin(self, limit: Any) -> Any:
+        """The statement that begins the loop, with the limit that will stand in its place."""
+        return self.count.eq(1 if self.small else limit)
+
+
 class Requests:
     """A channel of burst requests: address in bytes, length in beats."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, beat_bits: int = BURST_BITS) -> None:
         self.valid = Signal(name=f"{name}_valid")
         self.ready = Signal(name=f"{name}_ready")
         self.address = Signal(32, name=f"{name}_address")
-        self.beats = Signal(9, name=f"{name}_beats")
+        self.beats = Signal(beat_bits, name=f"{name}_beats")
 
 
 class Beats:

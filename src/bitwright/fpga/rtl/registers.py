@@ -15,11 +15,16 @@ INDEX_BITS = 6
 class Registers(Elaboratable):
     """One access at a time; the bus's adapter waits ``READ_CYCLES`` before it takes ``read_data``.
 
+    Args:
+        core: The processor.
+        relocates: Its memory may be anywhere on a bus; without that ``MEMORY_BASE`` is 0 for ever.
+
     Attributes:
         index: Which register (its offset / 4).
         write_enable: Write ``write_data`` now.
         write_data: The new value.
         read_data: Value of the register, ``READ_CYCLES`` cycles after ``index`` and the last write.
+        hold: ``read_data`` stays what it is.
         fault: In: the memory's bus refused something.
         memory_base: Out: where the processor's address 0 is on the memory's bus.
         interrupt: Out: a program has ended, until ``DONE`` is cleared.
@@ -27,12 +32,13 @@ class Registers(Elaboratable):
 
     READ_CYCLES = 3
 
-    def __init__(self, core: Processor) -> None:
-        self.core = core
+    def __init__(self, core: Processor, *, relocates: bool = True) -> None:
+        self.core, self.relocates = core, relocates
         self.index = Signal(INDEX_BITS, name="register_index")
         self.write_enable = Signal(name="register_write")
         self.write_data = Signal(32, name="register_write_data")
         self.read_data = Signal(32, name="register_read_data")
+        self.hold = Signal(name="register_hold")
         self.fault = Signal(name="memory_fault")
         self.memory_base = Signal(32)
         self.interrupt = Signal()
@@ -63,11 +69,10 @@ class Registers(Elaboratable):
         with m.If(writes["CONTROL"]):
             m.d.sync += interrupts.eq(self.write_data[bit("CONTROL", "INTERRUPT")])
         aligned = self.write_data & (0x1_0000_0000 - BASE_ALIGNMENT)
-        for name, target, value in (
-            ("PROGRAM", core.address, self.write_data),
-            ("PROFILE_INDEX", core.profile_address, self.write_data),
-            ("MEMORY_BASE", self.memory_base, aligned),
-        ):
+        targets = [("PROGRAM", core.address, self.write_data), ("PROFILE_INDEX", core.profile_address, self.write_data)]
+        if self.relocates:
+            targets.append(("MEMORY_BASE", self.memory_base, aligned))
+        for name, target, value in targets:
             with m.If(self.write_enable & (self.index == BY_NAME[name].index)):
                 m.d.sync += target.eq(value)
         status = {"RUNNING": core.busy, "FAULT": faulty, "DONE": done}
@@ -84,7 +89,7 @@ class Registers(Elaboratable):
             "PROFILE_INDEX": core.profile_address,
             "PROFILE": core.profile_data,
         }
-        with m.Switch(self.index):
+        with m.If(~self.hold), m.Switch(self.index):
             for register in BY_NAME.values():
                 with m.Case(register.index):
                     m.d.sync += self.read_data.eq(values[register.name])

@@ -20,12 +20,16 @@ NARROW_BITS = 9
 """A sum that is shifted is held between -256 and 255: what is outside of them is outside of every byte's clamp too."""
 
 
-def rounded(m: Any, rounding: Rounding, acc: Any, shift: Any, register: bool, name: str) -> Any:
-    """``round(acc / 2**shift)``, held in 9 bits, for a signed ``acc`` and an unsigned ``shift`` that holds still.
+def rounded(m: Any, rounding: Rounding, acc: Any, shift: Any, register: bool, name: str, *, late: bool = False) -> Any:
+    """``round(acc / 2**shift)``, held in a few bits more than a byte's, for an unsigned ``shift`` that holds still.
 
     Every rounding ends in a shift to the right; with ``register`` there is one before that shift, and the result comes a
-    cycle later.
+    cycle later.  With ``late`` halves up are rounded behind the shift, where few bits are left:
+    ``floor((acc + 2**(s - 1)) / 2**s) = floor((floor(2 * acc / 2**s) + 1) / 2)``.
     """
+    if late and rounding is Rounding.HALF_UP:
+        doubled = narrow_shift(m, Cat(Const(0, 1), acc).as_signed(), shift, name, NARROW_BITS + 1)
+        return (doubled + 1) >> 1
     expr = rounding_shift(rounding, len(acc), len(shift))
     if expr.op is not Op.SHR:
         raise NotImplementedError(f"{rounding.value} does not end in a shift")
@@ -39,8 +43,8 @@ def rounded(m: Any, rounding: Rounding, acc: Any, shift: Any, register: bool, na
     return narrow_shift(m, value, Value.cast(amaranth_value(by, values))[: by.hi.bit_length()], name)
 
 
-def narrow_shift(m: Any, value: Any, shift: Any, name: str) -> Any:
-    """``value >> shift`` for a signed ``value``, held between -256 and 255.
+def narrow_shift(m: Any, value: Any, shift: Any, name: str, bits: int = NARROW_BITS) -> Any:
+    """``value >> shift`` for a signed ``value``, held in ``bits`` bits.
 
     Powers of two from the largest on; after each only the bits stay that the smaller ones can still bring down, and those
     that are given up must be copies of the sign.  A third of the multiplexers of a shifter for all bits.  What each power
@@ -50,7 +54,7 @@ def narrow_shift(m: Any, value: Any, shift: Any, name: str) -> Any:
     sign, over = value[-1], Const(0, 1)
     steps = [1 << bit for bit in reversed(range(len(shift)))]
     for step, taken in zip(steps, reversed(shift), strict=True):
-        window = NARROW_BITS + step - 1
+        window = bits + step - 1
         value = _wide(value, window + step)  # what is brought down has copies of the sign behind it
         kept, lost = Signal(window, name=f"{name}_by{step}"), Signal(name=f"{name}_lost{step}")
         m.d.comb += [
@@ -58,10 +62,10 @@ def narrow_shift(m: Any, value: Any, shift: Any, name: str) -> Any:
             kept.eq(Mux(taken, _wide(value >> step, window)[:window], value[:window])),
         ]
         value, over = kept, lost
-    value = _wide(value, NARROW_BITS)
-    over = over | (value[NARROW_BITS - 1 :] ^ sign.replicate(len(value) - NARROW_BITS + 1)).any()
-    end = Cat((~sign).replicate(NARROW_BITS - 1), sign)
-    return Mux(over, end, value[:NARROW_BITS]).as_signed()
+    value = _wide(value, bits)
+    over = over | (value[bits - 1 :] ^ sign.replicate(len(value) - bits + 1)).any()
+    end = Cat((~sign).replicate(bits - 1), sign)
+    return Mux(over, end, value[:bits]).as_signed()
 
 
 def _wide(value: Any, bits: int) -> Any:

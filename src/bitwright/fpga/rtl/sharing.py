@@ -6,6 +6,7 @@ from typing import Any
 
 from amaranth.hdl import Elaboratable, Module, Mux, Signal
 
+from bitwright.fpga.limits import BURST_BITS
 from bitwright.fpga.rtl.ports import Beats, Requests
 
 
@@ -20,10 +21,10 @@ class MemoryPort:
         write_answer: A written burst is in memory.
     """
 
-    def __init__(self, name: str, width: int) -> None:
-        self.read_request = Requests(f"{name}_ar")
+    def __init__(self, name: str, width: int, beat_bits: int = BURST_BITS) -> None:
+        self.read_request = Requests(f"{name}_ar", beat_bits)
         self.read_data = Beats(f"{name}_r", width)
-        self.write_request = Requests(f"{name}_aw")
+        self.write_request = Requests(f"{name}_aw", beat_bits)
         self.write_data = Beats(f"{name}_w", width)
         self.write_answer = Signal(name=f"{name}_answer")
 
@@ -94,3 +95,36 @@ class Sharing(Elaboratable):
         with m.Elif(asked & nothing):
             m.d.sync += mine.eq(0)
         return m
+
+
+def connect(m: Any, master: Any, port: MemoryPort) -> None:
+    """Wire a master's channels to a memory's."""
+    for ours, theirs in ((master.read_request, port.read_request), (master.write_request, port.write_request)):
+        m.d.comb += [theirs.valid.eq(ours.valid), theirs.address.eq(ours.address), theirs.beats.eq(ours.beats)]
+        m.d.comb += ours.ready.eq(theirs.ready)
+    m.d.comb += [
+        master.read_data.valid.eq(port.read_data.valid),
+        master.read_data.data.eq(port.read_data.data),
+        port.read_data.ready.eq(master.read_data.ready),
+        port.write_data.valid.eq(master.write_data.valid),
+        port.write_data.data.eq(master.write_data.data),
+        master.write_data.ready.eq(port.write_data.ready),
+        master.write_answer.eq(port.write_answer),
+    ]
+
+
+def share(m: Any, memory: Any, core: Any, guest: MemoryPort, most_beats: int) -> None:
+    """A memory for both: one that has channels for a guest is given them, else :class:`Sharing` is between.
+
+    Args:
+        m: The module that has the memory.
+        memory: Its controller.
+        core: The processor's channels.
+        guest: The other's.
+        most_beats: See :class:`Sharing`.
+    """
+    if hasattr(memory, "guest"):
+        connect(m, core, memory.port)
+        connect(m, guest, memory.guest)
+    else:
+        m.submodules.sharing = Sharing(memory.port, core, guest, most_beats)

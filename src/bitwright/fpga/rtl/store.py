@@ -10,7 +10,7 @@ from amaranth.lib.fifo import SyncFIFOBuffered
 from bitwright.fpga.config import ProcessorConfig
 from bitwright.fpga.isa import Unit
 from bitwright.fpga.rtl.bursts import Bursts
-from bitwright.fpga.rtl.ports import Beats, Head, delayed, fields, held
+from bitwright.fpga.rtl.ports import Beats, Head, Loop, delayed, fields, held
 
 WAITING_WORDS = 8
 
@@ -48,20 +48,21 @@ class Store(Elaboratable):
         i, coming = held(m, head, config)
         reading, ending = Signal(name="store_reading"), Signal(name="store_ending")
         group, pixel, at = (Signal(len(i["base"]), name=f"store_{n}") for n in ("group", "pixel", "at"))
-        rows, xs, words = (Signal(len(i[n]), name=f"store_{n}_left") for n in ("rows", "xs", "words"))
+        small = config.control == "small"
+        rows, xs, words = (Loop(m, f"store_{n}", i[n], small) for n in ("rows", "xs", "words"))
         bank = Signal(4, name="store_bank")
-        bursts_out = Signal(16, name="store_bursts_out")
+        bursts_out = Signal(3 if small else 16, name="store_bursts_out")
         step = Signal(name="store_step")
         m.d.comb += self.read_address.eq(at)
         empty = (self._one_word if config.control == "small" else self._queue)(m, step, reading, bank)
         with m.If(step):
-            with m.If(words != 1):
-                m.d.sync += [words.eq(words - 1), at.eq(at + 1)]
-            with m.Elif(xs != 1):
-                m.d.sync += [words.eq(i["words"]), xs.eq(xs - 1)]
-                m.d.sync += [s.eq(pixel + i["x_step"]) for s in (pixel, at)]
-            with m.Elif(rows != 1):
-                m.d.sync += [words.eq(i["words"]), xs.eq(i["xs"]), rows.eq(rows - 1)]
+            m.d.sync += words.next()
+            with m.If(~words.last):
+                m.d.sync += at.eq(at + 1)
+            with m.Elif(~xs.last):
+                m.d.sync += [xs.next(), *(s.eq(pixel + i["x_step"]) for s in (pixel, at))]
+            with m.Elif(~rows.last):
+                m.d.sync += [xs.next(), rows.next(again=False)]
                 with m.If(bank != config.pp - 1):
                     m.d.sync += [bank.eq(bank + 1), pixel.eq(group), at.eq(group)]
                 with m.Else():
@@ -91,9 +92,7 @@ class Store(Elaboratable):
                 group.eq(coming["base"]),
                 pixel.eq(coming["base"]),
                 at.eq(coming["base"]),
-                rows.eq(coming["rows"]),
-                xs.eq(coming["xs"]),
-                words.eq(coming["words"]),
+                *(loop.begin(coming[n]) for n, loop in (("rows", rows), ("xs", xs), ("words", words))),
                 bank.eq(0),
             ]
         return m

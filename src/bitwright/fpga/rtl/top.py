@@ -10,7 +10,7 @@ from amaranth.lib.memory import Memory
 
 from bitwright.fpga.config import ProcessorConfig
 from bitwright.fpga.isa import Dest, Unit
-from bitwright.fpga.limits import STAMP_BITS, pieces
+from bitwright.fpga.limits import STAMP_BITS, beat_bits, pieces
 from bitwright.fpga.rtl.conv import Conv
 from bitwright.fpga.rtl.fetch import Fetch
 from bitwright.fpga.rtl.load import Load
@@ -50,15 +50,15 @@ class Processor(Elaboratable):
         self.config = config
         width = 8 * config.bus.bytes
         self.start = Signal()
-        self.address = Signal(32)
+        self.address = Signal((config.bus.memory_bytes - 1).bit_length())
         self.busy = Signal()
         self.fingerprint = Signal(32)
         self.cycles = Signal(40)
         self.profile_address = Signal(8)
         self.profile_data = Signal(32)
-        self.read_request = Requests("ar")
+        self.read_request = Requests("ar", beat_bits(config))
         self.read_data = Beats("r", width)
-        self.write_request = Requests("aw")
+        self.write_request = Requests("aw", beat_bits(config))
         self.write_data = Beats("w", width)
         self.write_answer = Signal()
         self.conv_busy, self.vec_busy, self.load_busy, self.store_busy = (
@@ -152,7 +152,8 @@ class Processor(Elaboratable):
     def _read(self, m: Module, fetch: Fetch | Window, load: Load) -> None:
         """Requests of FETCH before those of LOAD; data to who asked, in order."""
         config = self.config
-        owners = SyncFIFOBuffered(width=10, depth=max(config.bus.outstanding, 3))
+        count = len(self.read_request.beats)
+        owners = SyncFIFOBuffered(width=count + 1, depth=max(config.bus.outstanding, 3))
         m.submodules.owners = owners
         ours = fetch.request.valid
         request = self.read_request
@@ -166,7 +167,7 @@ class Processor(Elaboratable):
             owners.w_data.eq((request.beats << 1) | ours),
         ]
         to_fetch = owners.r_data[0]
-        beat, following = Signal(9), Signal(9)
+        beat, following = Signal(count), Signal(count)
         m.d.comb += following.eq(beat + 1)
         data = self.read_data
         m.d.comb += [

@@ -17,6 +17,8 @@ class Receiver(Elaboratable):
         pin: The line; may change at any time.
         data: The byte.
         valid: It has just come; for one cycle.
+        bit: A bit of a byte that is coming, the lowest first.
+        bit_valid: It has just come; for one cycle.
     """
 
     def __init__(self, divisor: int) -> None:
@@ -26,6 +28,7 @@ class Receiver(Elaboratable):
         self.pin = Signal(init=1)
         self.data = Signal(8)
         self.valid = Signal()
+        self.bit, self.bit_valid = Signal(), Signal()
 
     def elaborate(self, platform: Any) -> Module:
         """Bits are taken in their middle; a byte without a stop bit is dropped."""
@@ -35,7 +38,7 @@ class Receiver(Elaboratable):
         level = line[2]
         count = Signal(range(self.divisor + self.divisor // 2 + 1))
         left = Signal(range(11))
-        m.d.comb += self.data.eq(shift := Signal(8, name="uart_shift"))
+        m.d.comb += [self.data.eq(shift := Signal(8, name="uart_shift")), self.bit.eq(level)]
         m.d.sync += self.valid.eq(0)
         with m.If(left == 0), m.If(~level):
             # The middle of the first bit, one and a half bits from here.
@@ -48,6 +51,7 @@ class Receiver(Elaboratable):
                 m.d.sync += self.valid.eq(level)
             with m.Else():
                 m.d.sync += shift.eq(Cat(shift[1:], level))
+                m.d.comb += self.bit_valid.eq(1)
         return m
 
 
@@ -59,6 +63,7 @@ class Transmitter(Elaboratable):
         data: A byte.
         valid: It is to be sent.
         ready: It is taken.
+        bit_valid: What the pin shows is a bit of the byte, for the last time; for one cycle.
     """
 
     def __init__(self, divisor: int) -> None:
@@ -67,6 +72,7 @@ class Transmitter(Elaboratable):
         self.data = Signal(8)
         self.valid = Signal()
         self.ready = Signal()
+        self.bit_valid = Signal()
 
     def elaborate(self, platform: Any) -> Module:
         """Start bit, eight bits, stop bit."""
@@ -80,5 +86,6 @@ class Transmitter(Elaboratable):
         with m.Elif(count != 0):
             m.d.sync += count.eq(count - 1)
         with m.Else():
+            m.d.comb += self.bit_valid.eq((left > 1) & (left < 10))
             m.d.sync += [shift.eq(Cat(shift[1:], 1)), left.eq(left - 1), count.eq(self.divisor - 1)]
         return m

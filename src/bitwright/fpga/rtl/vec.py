@@ -10,7 +10,7 @@ from amaranth.lib.memory import Memory
 from bitwright.fpga.config import ProcessorConfig
 from bitwright.fpga.isa import Mode
 from bitwright.fpga.rtl.memories import UNWATCHED
-from bitwright.fpga.rtl.ports import BankWrite, Head, delayed, held
+from bitwright.fpga.rtl.ports import BankWrite, Head, Loop, delayed, held
 from bitwright.fpga.rtl.requantizer import clamped, rounded
 from bitwright.fpga.stages import DATA, vec_stages
 
@@ -87,10 +87,9 @@ class Vec(Elaboratable):
         head = self.head
         active, empty, waiting = Signal(), Signal(), Signal()
         limits = {name: i[field] for name, field in LIMITS.items()}
-        counters = {name: Signal(len(limit), name=f"vec_{name}") for name, limit in limits.items()}
-        last = {name: Signal(name=f"vec_last_{name}") for name in counters}
-        for name, counter in counters.items():
-            m.d.comb += last[name].eq(counter == 1)
+        small = self.config.control == "small"
+        loops = {name: Loop(m, f"vec_{name}", limit, small) for name, limit in limits.items()}
+        last = {name: loop.last for name, loop in loops.items()}
         first, row_at = Signal(name="vec_first_tap"), Signal(len(i["rows"]), name="vec_row_at")
         at_g, at_x, at_c, tap = (Signal(len(i["base"]), name=f"vec_at_{n}") for n in ("g", "x", "c", "tap"))
         weight, bias = Signal(len(i["weight"])), Signal(len(i["bias"]))
@@ -110,20 +109,17 @@ class Vec(Elaboratable):
         with m.If(leaving):
             m.d.sync += waiting.eq(0)
 
-        def count(name: str) -> Any:
-            return counters[name].eq(Mux(last[name], limits[name], counters[name] - 1))
-
         with m.If(active & ~empty):
-            m.d.sync += [count("k"), tap.eq(tap + i["k_step"]), weight.eq(weight + 1), first.eq(last_tap)]
+            m.d.sync += [loops["k"].next(), tap.eq(tap + i["k_step"]), weight.eq(weight + 1), first.eq(last_tap)]
             with m.If(last["k"]):
-                m.d.sync += [count("r"), tap.eq(0), row_at.eq(row_at + 1)]
+                m.d.sync += [loops["r"].next(), tap.eq(0), row_at.eq(row_at + 1)]
             with m.If(last_tap):
-                m.d.sync += [count("c"), bias.eq(bias + 1), row_at.eq(i["rows"]), at_c.eq(at_c + 1)]
+                m.d.sync += [loops["c"].next(), bias.eq(bias + 1), row_at.eq(i["rows"]), at_c.eq(at_c + 1)]
                 with m.If(last["c"]):
-                    m.d.sync += [count("x"), weight.eq(i["weight"]), bias.eq(i["bias"])]
+                    m.d.sync += [loops["x"].next(), weight.eq(i["weight"]), bias.eq(i["bias"])]
                     m.d.sync += [s.eq(at_x + i["x_step"]) for s in (at_x, at_c)]
                     with m.If(last["x"]):
-                        m.d.sync += [count("g"), *[s.eq(at_g + i["g_step"]) for s in (at_g, at_x, at_c)]]
+                        m.d.sync += [loops["g"].next(), *[s.eq(at_g + i["g_step"]) for s in (at_g, at_x, at_c)]]
         with m.If(ends):
             m.d.sync += [active.eq(0), waiting.eq(1)]
         with m.If(head.start):
@@ -136,7 +132,7 @@ class Vec(Elaboratable):
                 weight.eq(coming["weight"]),
                 bias.eq(coming["bias"]),
                 tap.eq(0),
-                *[counters[name].eq(coming[field]) for name, field in LIMITS.items()],
+                *[loops[name].begin(coming[field]) for name, field in LIMITS.items()],
             ]
         result = active & ~empty & last_tap
         return {
@@ -206,10 +202,12 @@ class Vec(Elaboratable):
                 name = f"{p}_{c}"
                 if config.units.multiply:
                     total = self._finished(m, i, total, biases.word_select(c, 32).as_signed(), name)
+                if not (config.units.multiply or config.units.table):
+                    found.append(total)
+                    continue
                 byte = Signal(8, name=f"vec_byte{name}")
-                clamps = config.units.multiply or config.units.table
-                m.d.sync += byte.eq(clamped(total, i["lo"], i["hi"]) if clamps else total)
-                found.append(self._looked_up(m, i, byte, name) if config.units.table or config.units.multiply else byte)
+                m.d.sync += byte.eq(clamped(total, i["lo"], i["hi"]))
+                found.append(self._looked_up(m, i, byte, name))
             enable = result & i["lanes"][p]
             m.d.comb += [
                 self.write.enable[p].eq(Cat(*([enable] * config.granules_per_word))),
