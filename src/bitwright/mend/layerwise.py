@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.calibrate.spec import LayerSpec
+from bitwright.calibrate.spec import LayerSpec, activation_bounds
 from bitwright.mend.bench import Bench, in_batches, quantized_inputs
 from bitwright.mend.blocks import Block
 from bitwright.mend.patches import Places, patches
@@ -17,6 +17,8 @@ from bitwright.mend.repair import Clock
 from bitwright.mend.solution import Solution
 from bitwright.mend.walk import Values, advance, layers, still_needed
 from bitwright.number.format import Format
+from bitwright.passes.linear import read_linear
+from bitwright.passes.moved import Moved, between
 from bitwright.program.forms import Contract
 from bitwright.program.program import Program, Step
 
@@ -219,7 +221,11 @@ def _moments(spec: LayerSpec) -> int:
 
 
 class Wanted:
-    """Float outputs of every linear layer before its activation, at chosen places."""
+    """What every linear layer should give before its activation, at chosen places.
+
+    That is what the layer gave in the network as it was, moved as passes have moved its channels since.  So a layer is
+    asked to make up not only for rounding, but also for a bound of ReLU6 that stayed while channels moved.
+    """
 
     def __init__(
         self, solution: Solution, bench: Bench, rows: int, rng: np.random.Generator, largest: int | None
@@ -242,10 +248,18 @@ class Wanted:
             each = min(size, max(1, -(-min(rows, useful) // count)))
             picked = [np.sort(rng.choice(size, each, replace=False)) for _ in range(count)]
             self._tensor[spec.name], self._places[spec.name] = tensor, np.stack(picked)
-        self._rows = self._run(net, bench)
+        origins = _origins(solution, bench.network)
+        known = [name for name in self._tensor if name in origins]
+        self._rows = self._run(bench.network, known, bench)
+        for name in known:
+            moved, highest = origins[name]
+            rows_ = np.minimum(self._rows[name], np.float32(highest)) * moved.scale + moved.shift
+            self._rows[name] = np.asarray(rows_, np.float32)
+        self._rows |= self._run(net, [name for name in self._tensor if name not in origins], bench)
 
-    def _run(self, net: Network, bench: Bench) -> dict[str, NDArray[np.float32]]:
-        names = list(self._tensor)
+    def _run(self, net: Network, names: list[str], bench: Bench) -> dict[str, NDArray[np.float32]]:
+        if not names:
+            return {}
         tensors = [self._tensor[name] for name in names]
         session = net.session(tensors)
         found: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
@@ -266,3 +280,28 @@ class Wanted:
     def of(self, spec: LayerSpec) -> tuple[Places, NDArray[np.float32]]:
         """Places ``[n, p]`` and float outputs ``[n * p, out]``."""
         return self._places[spec.name], self._rows[spec.name]
+
+
+def _origins(solution: Solution, before: Network) -> dict[str, tuple[Moved, float]]:
+    """Layer → how its outputs have moved since the network was ``before``, and where they were cut off there.
+
+    Only of layers that are linear in both networks and have as many outputs; what others gave is not known.
+    """
+    first = {str(node.outputs[0].name): node for node in before.nodes() if node.outputs}
+    tops = {
+        str(layer.main.outputs[0].name): float((activation_bounds(before, layer) or (0.0, np.inf))[1])
+        for layer in before.layers()
+    }
+    found: dict[str, tuple[Moved, float]] = {}
+    for spec in solution.spec.layers:
+        tensor = str(spec.layer.main.outputs[0].name)
+        node = first.get(tensor)
+        if not spec.is_linear or node is None:
+            continue
+        old, new = read_linear(before, node), read_linear(solution.network, spec.layer.main)
+        if old is None or new is None or old.outputs != new.outputs or tensor not in tops:
+            continue
+        moved = between(node, spec.layer.main, new.outputs)
+        if moved is not None:
+            found[spec.name] = moved, tops[tensor]
+    return found

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.passes import normal
+from bitwright.passes import moved
 from bitwright.passes._pass import Change, Needs, Note
 from bitwright.passes.linear import Linear, read_linear, write_linear
 from bitwright.passes.observed import Observed
@@ -55,7 +55,7 @@ class DeadChannels:
             found = without_outputs(layer, dead)
             if found is not layer:
                 write_linear(net, node, found)
-                normal.rescale(node, np.where(dead, 0.0, 1.0), np.zeros(layer.outputs))
+                moved.record(node, np.where(dead, 0.0, 1.0), np.zeros(layer.outputs))
                 cleared += 1
                 notes.append(Note(f"{int(dead.sum())} of {layer.outputs} channels are always zero", str(node.name)))
         for node in net.nodes():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.passes import normal
+from bitwright.passes import moved
 from bitwright.passes._pass import Change, Needs, Note
 from bitwright.passes.alignment import Step, align
 from bitwright.passes.equalization import (
@@ -19,7 +19,9 @@ from bitwright.passes.equalization import (
     clip_change,
     importance_before,
     noise,
+    norm_over_taps,
     solve,
+    step_norm,
 )
 from bitwright.passes.linear import Linear, read_linear, scale_inputs, scale_outputs, write_linear
 from bitwright.passes.observed import Observed
@@ -189,13 +191,14 @@ def _terms(
         if layer.axis != 1 or source not in classes.labels or output not in importance:
             continue
         taps = int(np.prod(layer.weight.shape[2:]))
+        power, reach = step_norm(weight_bits, layer.weight[0].size if per_channel else layer.weight.size)
         seen = None if observed is None else observed.channels.get(source)
         terms.append(
             LinearNoise(
                 inputs=classes.labels[source],
                 outputs=classes.labels[output],
                 groups=layer.groups,
-                largest=np.abs(layer.weight).reshape(*layer.weight.shape[:2], -1).max(axis=2),
+                largest=norm_over_taps(layer.weight, power),
                 taps=taps,
                 energy=(np.ones(layer.inputs) if seen is None else seen.energy) * taps,
                 importance=importance[output],
@@ -203,6 +206,8 @@ def _terms(
                 per_channel=per_channel,
                 bias=np.abs(layer.bias) if own_bias and layer.bias is not None else None,
                 bias_step=0.0 if target is None else 4.0**-target.bias.bits,
+                power=power,
+                reach=reach,
             )
         )
     stored = dict.fromkeys(t for layer in net.layers() for t in layer.outputs)
@@ -280,7 +285,7 @@ def _scale(net: Network, classes: ScaleClasses, layers: dict[str, tuple[ir.Node,
             scaled = scale_inputs(scaled, 1 / inner, np.zeros(layer.inputs))
         if (outer != 1).any():
             scaled = scale_outputs(scaled, outer, np.zeros(layer.outputs))
-            normal.rescale(node, outer, np.zeros(layer.outputs))
+            moved.record(node, outer, np.zeros(layer.outputs))
         if scaled is not layer:
             write_linear(net, node, scaled)
             changed += 1
@@ -302,8 +307,8 @@ def _clip_notes(net: Network, classes: ScaleClasses, factors: Reals, observed: O
         fires = (values.max(axis=0) * np.maximum(own, 1.0) > bound) & (np.abs(own - 1) > 1e-6)
         if fires.any():
             clean = np.clip(values, 0, bound)
-            moved = np.minimum(np.maximum(values, 0), bound / own)
-            change, energy = float(np.mean((moved - clean) ** 2)), float(np.mean(np.square(clean, dtype=np.float64)))
+            cut = np.minimum(np.maximum(values, 0), bound / own)
+            change, energy = float(np.mean((cut - clean) ** 2)), float(np.mean(np.square(clean, dtype=np.float64)))
             level = f"{10 * np.log10(change / energy):.0f} dB" if change > 0 < energy else "nothing"
             text = f"{int(fires.sum())} of {len(own)} channels scaled across a clip; its values change by {level}"
             notes.append(Note(text, layer=tensor))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.passes import normal
+from bitwright.passes import moved
 from bitwright.passes.linear import Linear, read_linear, scale_inputs, scale_outputs, write_linear
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def shift(net: Network, site: OffsetSite, offset: Reals, *, bounds: bool) -> Non
     for maker in site.makers:
         layer = _read(net, maker.linear)
         write_linear(net, maker.linear, scale_outputs(layer, np.ones(layer.outputs), _spread(-offset, layer.outputs)))
-        normal.rescale(maker.linear, np.ones(layer.outputs), _spread(-offset, layer.outputs))
+        moved.record(maker.linear, np.ones(layer.outputs), _spread(-offset, layer.outputs))
         if bounds:
             _set_bounds(net, maker, float(offset))
     for reader in site.readers:

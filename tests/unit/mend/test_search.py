@@ -76,7 +76,7 @@ def test_a_planted_problem_is_mended(target: str) -> None:
 def test_few_bits_are_learned(repairs: str) -> None:
     plain = mended("fpga-w4", "equalize")
     result = mended("fpga-w4", f"equalize,{repairs}")
-    assert result.after.sqnr > plain.after.sqnr + 0.3
+    assert result.after.sqnr > plain.after.sqnr + 0.15
     assert result.history[-1].kept
 
 
