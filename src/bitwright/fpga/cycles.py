@@ -11,7 +11,7 @@ from bitwright.errors import Mismatch
 from bitwright.fpga.config import INSTRUCTION_BYTES, ProcessorConfig
 from bitwright.fpga.image import Image, Segment
 from bitwright.fpga.isa import Conv, Dest, Instruction, Load, Store, Unit, Vec
-from bitwright.fpga.stages import conv_stages, vec_stages
+from bitwright.fpga.stages import conv_stages, copied_bytes, vec_stages
 
 LIMIT = 1 << 40
 
@@ -115,7 +115,7 @@ def simulate(
     ends, busy = np.full(STAMPS, -1, np.int64), np.zeros(4, np.int64)
     bus = config.bus
     cycles = run(table, bus.latency_cycles, bus.outstanding, bus.burst_beats, config.beats_per_word,
-                 INSTRUCTION_BYTES // bus.bytes, config.queue, config.control == "small", conv_stages(config).leaves,
+                 INSTRUCTION_BYTES // bus.bytes, INSTRUCTION_BYTES // copied_bytes(config), config.queue, config.control == "small", conv_stages(config).leaves,
                  vec_stages(config).leaves, ends, busy, LIMIT)  # fmt: skip
     if cycles < 0:
         raise Mismatch(f"The program for {config.name} does not end: its tokens wait for each other.")

@@ -56,3 +56,8 @@ def vec_stages(config: ProcessorConfig) -> Stages:
         return Stages(PRODUCT_TOTAL, deep(config), PRODUCT_TOTAL + 6 + deep(config))
     total = DATA if config.control == "small" else DATA + 1
     return Stages(total, False, total + 3 * units.table)
+
+
+def copied_bytes(config: ProcessorConfig) -> int:
+    """Bytes of an instruction that small control gives to a unit in a cycle: as wide as a small block of memory is."""
+    return max(config.bus.bytes, 2)

@@ -33,7 +33,8 @@ def _burst(at: int, left: int, most: int) -> int:  # pragma: no cover  (compiled
 
 @njit(cache=True)
 def run(
-    table: NDArray[np.int64], latency: int, outstanding: int, most: int, per_word: int, per_instruction: int, queue: int,
+    table: NDArray[np.int64], latency: int, outstanding: int, most: int, per_word: int, per_instruction: int, per_copy: int,
+    queue: int,
     small: bool, conv_leaves: int, vec_leaves: int, ends: NDArray[np.int64], busy: NDArray[np.int64], limit: int,
 ) -> int:  # pragma: no cover  (compiled)  # fmt: skip
     """Cycles of one segment, or -1 if it does not end in ``limit`` cycles.
@@ -45,6 +46,7 @@ def run(
         most: Beats of the longest burst.
         per_word: Beats of a word.
         per_instruction: Beats of an instruction.
+        per_copy: Cycles in which small control copies one.
         queue: Depth of the queues, or of the window that all share.
         small: Instructions are in one window, and units hold one each.
         conv_leaves: Cycles from the last step of CONV to its end.
@@ -355,8 +357,8 @@ def run(
                 if table[w_arrived, LAST]:
                     ended = 1
                 w_arrived += 1
-            copied = w_there != 0 and w_beat == per_instruction - 1
-            w_there, w_beat = 1 if w_copying and w_index != per_instruction else 0, w_index
+            copied = w_there != 0 and w_beat == per_copy - 1
+            w_there, w_beat = 1 if w_copying and w_index != per_copy else 0, w_index
             if w_there:
                 w_index += 1
             if copied:

@@ -6,19 +6,22 @@ import ctypes
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from amaranth.back import rtlil
-from amaranth.hdl import Elaboratable, Module, Signal, signed
+from amaranth.hdl import Const, Elaboratable, Module, Signal, signed
 from amaranth.sim import Simulator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bitwright.fpga.config import Multiplier
 from bitwright.fpga.limits import GIVERS, TAKERS
-from bitwright.fpga.rtl.multiply import products, registers_inside
-from bitwright.fpga.rtl.requantizer import narrow_shift
+from bitwright.fpga.requant import requantize
+from bitwright.fpga.rtl.multiply import pair_sums, products, registers_inside
+from bitwright.fpga.rtl.requantizer import clamped, narrow_shift, rounded
 from bitwright.fpga.sim.build import cxxrtl, models
 from bitwright.fpga.stages import PRODUCTS
+from bitwright.number.format import Rounding
 
 # Every activation with every pair of weights, or with enough pairs where the products have nothing in common; the pair
 # (-128, negative) is what the compiler keeps from multipliers that make two products at once.
@@ -83,6 +86,78 @@ def test_multipliers(kind: Multiplier, step: int, tmp_path: Path) -> None:
     assert library.wrong(1 + PRODUCTS[kind], step, kind == "ecp5-pack2") == 0
 
 
+# Sums of two products, for operands at the ends of what a byte holds, in all combinations.
+SUMS = """
+#include "processor.cc"
+extern "C" int64_t wrong(int latency) {
+    cxxrtl_design::p_processor top;
+    top.p_rst.set<bool>(false); top.p_clk.set<bool>(false); top.step();
+    static const int ends[6] = {-128, -127, -1, 0, 5, 127};
+    static int want0[16], want1[16];
+    int64_t bad = 0, count = 0;
+    for (int n = 0; n < 6 * 6 * 6 * 6 * 6 * 6; n++) {
+        int v[6];
+        for (int k = 0, rest = n; k < 6; k++, rest /= 6) v[k] = ends[rest % 6];
+        top.p_x0.set<uint8_t>(v[0]); top.p_x1.set<uint8_t>(v[1]);
+        top.p_first0.set<uint8_t>(v[2]); top.p_first1.set<uint8_t>(v[3]);
+        top.p_second0.set<uint8_t>(v[4]); top.p_second1.set<uint8_t>(v[5]);
+        want0[count % 16] = v[0] * v[2] + v[1] * v[3]; want1[count % 16] = v[0] * v[4] + v[1] * v[5];
+        top.p_clk.set<bool>(true); top.step();
+        top.p_clk.set<bool>(false); top.step();
+        count++;
+        if (count >= latency) {
+            int at = (count - latency) % 16;
+            bad += ((int32_t)(top.p_sum0.get<uint32_t>() << 15) >> 15) != want0[at];
+            bad += ((int32_t)(top.p_sum1.get<uint32_t>() << 15) >> 15) != want1[at];
+        }
+    }
+    return bad;
+}
+"""
+
+
+class Sums(Elaboratable):
+    """A pair of blocks that add their products themselves."""
+
+    def __init__(self) -> None:
+        self.given = {f"{n}{k}": Signal(signed(8), name=f"{n}{k}") for n in ("x", "first", "second") for k in range(2)}
+        self.sums = [Signal(signed(17), name=f"sum{n}") for n in range(2)]
+
+    def ports(self) -> list[Signal]:
+        return [*self.given.values(), *self.sums]
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        x, first, second = ((self.given[f"{n}0"], self.given[f"{n}1"]) for n in ("x", "first", "second"))
+        found = pair_sums(m, x, first, second, "pair")
+        m.d.comb += [port.eq(value) for port, value in zip(self.sums, found, strict=True)]
+        return m
+
+
+def test_multipliers_that_add(tmp_path: Path) -> None:
+    top = Sums()
+    text = str(rtlil.convert(top, ports=top.ports(), name="processor", emit_src=False))
+    (tmp_path / "processor.il").write_text(text, "utf-8")
+    (tmp_path / "harness.cpp").write_text(SUMS, "utf-8")
+    read = f"{models(text, tmp_path)}read_rtlil processor.il; hierarchy -top processor; flatten"
+    library = ctypes.CDLL(str(cxxrtl(tmp_path, read)))
+    library.wrong.restype = ctypes.c_int64
+    assert library.wrong(2 + PRODUCTS["ice40-mac16"]) == 0
+
+
+class Rounds(Elaboratable):
+    """Halves up, rounded behind the shift, and a byte's clamp."""
+
+    def __init__(self) -> None:
+        self.value, self.shift, self.result = Signal(signed(32)), Signal(5), Signal(signed(8))
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        found = rounded(m, Rounding.HALF_UP, self.value, self.shift, False, "value", late=True)
+        m.d.comb += self.result.eq(clamped(found, Const(-128, signed(8)), Const(127, signed(8))))
+        return m
+
+
 class Shifts(Elaboratable):
     """The shift at the end of a sum."""
 
@@ -115,6 +190,25 @@ def test_a_narrow_shift_is_a_shift_that_is_held_in_9_bits(cases: list[tuple[int,
             context.set(top.shift, shift)
             await context.delay(1e-9)
             assert context.get(top.result) == max(min(value >> shift, 255), -256)
+
+    simulator = Simulator(top)
+    simulator.add_testbench(bench)
+    simulator.run()
+
+
+@settings(max_examples=10)
+@given(st.lists(st.tuples(VALUES, st.integers(0, 31)), min_size=100, max_size=100))
+def test_halves_rounded_behind_the_shift_are_the_definition(cases: list[tuple[int, int]]) -> None:
+    top = Rounds()
+
+    async def bench(context: Any) -> None:
+        for value, shift in cases:
+            value = max(min(value, (1 << 31) - 1), -(1 << 31))
+            context.set(top.value, value)
+            context.set(top.shift, shift)
+            await context.delay(1e-9)
+            wanted = requantize(Rounding.HALF_UP, np.asarray(value), shift, -128, 127)
+            assert context.get(top.result) == int(wanted), (value, shift)
 
     simulator = Simulator(top)
     simulator.add_testbench(bench)

@@ -7,7 +7,7 @@ from typing import Any
 from amaranth.hdl import Array, Cat, Const, Elaboratable, Module, Mux, Signal, signed
 
 from bitwright.fpga.config import ProcessorConfig
-from bitwright.fpga.rtl.multiply import products, registers_inside
+from bitwright.fpga.rtl.multiply import pair_sums, products, registers_inside, sums_inside
 from bitwright.fpga.rtl.ports import BankWrite, Head, Loop, delayed, held
 from bitwright.fpga.rtl.requantizer import clamped, rounded
 from bitwright.fpga.stages import conv_stages
@@ -157,28 +157,50 @@ class Conv(Elaboratable):
         config = self.config
         found: list[list[Any]] = []
         for p, row in enumerate(rows):
-            made: list[list[Any]] = [[] for _ in range(config.ocp)]
+            parts: list[list[Any]] = [[] for _ in range(config.ocp)]
             for o in range(0, config.ocp, 2):
-                for c in range(config.icp):
-                    pair = [
-                        weights.word_select(q * config.icp + c, 8).as_signed() for q in range(o, min(o + 2, config.ocp))
-                    ]
-                    x = row.word_select(c, 8).as_signed()
-                    second = pair[1] if len(pair) > 1 else None
-                    for q, product in enumerate(products(m, config.multiplier, x, pair[0], second, f"p{p}_{o}_{c}")):
-                        made[o + q].append(product)
-            sums = []
+                outputs = range(o, min(o + 2, config.ocp))
+                for q, sums in zip(outputs, self._parts(m, row, weights, outputs, f"{p}_{o}"), strict=True):
+                    parts[q] = sums
+            totals = []
             for o in range(config.ocp):
-                half = max(config.icp // 4, 1)
-                parts = []
-                for at in range(0, config.icp, half):
-                    part = Signal(signed(16 + half.bit_length()), name=f"part{p}_{o}_{at}")
-                    m.d.sync += part.eq(sum(made[o][at : at + half][1:], made[o][at]))
-                    parts.append(part)
                 total = Signal(signed(16 + config.icp.bit_length()), name=f"sum{p}_{o}")
-                m.d.sync += total.eq(sum(parts[1:], parts[0]))
-                sums.append(total)
-            found.append(sums)
+                m.d.sync += total.eq(sum(parts[o][1:], parts[o][0]))
+                totals.append(total)
+            found.append(totals)
+        return found
+
+    def _parts(self, m: Module, row: Any, weights: Any, outputs: range, name: str) -> list[list[Any]]:
+        """Of one output channel or two: registered sums of some products each."""
+        icp, kind = self.config.icp, self.config.multiplier
+
+        def weight(q: int, c: int) -> Any:
+            return weights.word_select(q * icp + c, 8).as_signed()
+
+        def element(c: int) -> Any:
+            return row.word_select(c, 8).as_signed()
+
+        made: list[list[Any]] = [[] for _ in outputs]
+        if sums_inside(kind) and icp > 1:
+            for c in range(0, icp, 2):
+                pairs = [(weight(q, c), weight(q, c + 1)) for q in outputs]
+                second = pairs[1] if len(pairs) > 1 else None
+                both = pair_sums(m, (element(c), element(c + 1)), pairs[0], second, f"p{name}_{c}")
+                for values, value in zip(made, both, strict=True):
+                    values.append(value)
+            return made
+        for c in range(icp):
+            own = [weight(q, c) for q in outputs]
+            both = products(m, kind, element(c), own[0], own[1] if len(own) > 1 else None, f"p{name}_{c}")
+            for values, product in zip(made, both, strict=True):
+                values.append(product)
+        some = max(icp // 4, 1)
+        found: list[list[Any]] = [[] for _ in outputs]
+        for q, values in enumerate(made):
+            for at in range(0, icp, some):
+                part = Signal(signed(16 + some.bit_length()), name=f"part{name}_{q}_{at}")
+                m.d.sync += part.eq(sum(values[at : at + some][1:], values[at]))
+                found[q].append(part)
         return found
 
     def _results(

@@ -32,6 +32,7 @@ class Load(Elaboratable):
         piece: Piece of a wide word.
         address: Word.
         data: The word.
+        run_ends: The beat that has just come is the last of its run.
     """
 
     def __init__(self, config: ProcessorConfig, head: Head) -> None:
@@ -47,6 +48,7 @@ class Load(Elaboratable):
         self.piece = Signal(8)
         self.address = Signal(16)
         self.data = Signal(8 * config.icp)
+        self.run_ends = Signal(name="load_run_ends")
 
     def elaborate(self, platform: Any) -> Module:
         """Front: tokens and bursts.  Back: words."""
@@ -98,6 +100,7 @@ class Load(Elaboratable):
         real = in_rows & in_columns & ~runs_done
         free = ~self.valid | ~self.hold
         last_beat = beat == config.beats_per_word - 1
+        m.d.comb += self.run_ends.eq(run_words.last & last_beat)
         m.d.comb += self.beats.ready.eq(active & ~null & real & free)
         full = Cat(self.data[8 * config.bus.bytes :], self.beats.data) if config.beats_per_word > 1 else self.beats.data
         filled = Cat(*([i["fill"]] * config.icp))

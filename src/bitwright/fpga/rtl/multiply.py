@@ -40,6 +40,24 @@ def products(m: Any, kind: Multiplier, activation: Any, first: Any, second: Any 
     ]
 
 
+def sums_inside(kind: Multiplier) -> bool:
+    """Whether the multipliers add their products in pairs themselves."""
+    return kind == "ice40-mac16"
+
+
+def pair_sums(
+    m: Any, rows: tuple[Any, Any], firsts: tuple[Any, Any], seconds: tuple[Any, Any] | None, name: str
+) -> list[Any]:
+    """``rows[0] * firsts[0] + rows[1] * firsts[1]``, and the same of ``seconds``, 17 bits, a cycle after the products.
+
+    The second of two blocks adds to its own products those of the first, in 16 bits.  A sum lies in ``-32512 .. 32768``, so
+    the one that does not fit, of four times -128, is the only one that looks like -32768.
+    """
+    low = _mac16(m, rows[0], firsts[0], None if seconds is None else seconds[0], f"{name}_low")
+    both = _mac16(m, rows[1], firsts[1], None if seconds is None else seconds[1], f"{name}_high", add=low)
+    return [Cat(value[:16], value[15] & value[8:15].any()).as_signed() for value in both]
+
+
 def _registered(m: Module, value: Any, name: str) -> Any:
     value = Value.cast(value)
     register = Signal(value.shape(), name=name)
@@ -70,21 +88,27 @@ def _low_product(a: Any, c: Any) -> Any:
     return rows[0]
 
 
-def _mac16(m: Module, activation: Any, first: Any, second: Any | None, name: str) -> list[Any]:
-    """Both products of one SB_MAC16, its inputs and outputs registered."""
+def _mac16(
+    m: Module, activation: Any, first: Any, second: Any | None, name: str, add: list[Any] | None = None
+) -> list[Any]:
+    """Both products of one SB_MAC16, its inputs and outputs registered; or, a cycle later, their sums with ``add``."""
     count = 1 if second is None else 2
     out = Signal(32, name=f"{name}_both")
     zero = {n: Const(0, 1) for n in ("AHOLD", "BHOLD", "CHOLD", "DHOLD", "IRSTTOP", "IRSTBOT", "ORSTTOP", "ORSTBOT", "OLOADTOP",
                                      "OLOADBOT", "ADDSUBTOP", "ADDSUBBOT", "OHOLDTOP", "OHOLDBOT", "CI", "ACCUMCI",
                                      "SIGNEXTIN")}  # fmt: skip
     x, w0, w1 = (Value.cast(v)[:8] for v in (activation, first, Const(0, 8) if second is None else second))
+    c, d = (Const(0, 16) if add is None or at >= len(add) else Value.cast(add[at])[:16] for at in (1, 0))
+    # The output: 2, the product of 8 x 8 bits; 1, a register behind an adder, of the product (1) and C or D (1).
+    select = Const(2 if add is None else 1, 2)
     m.submodules[f"mac_{name}"] = Instance(
         "SB_MAC16",
         p_A_REG=Const(1, 1), p_B_REG=Const(1, 1), p_A_SIGNED=Const(1, 1), p_B_SIGNED=Const(1, 1),
         p_TOP_8x8_MULT_REG=Const(1, 1), p_BOT_8x8_MULT_REG=Const(1, 1), p_MODE_8x8=Const(1, 1),
-        # 2: the output is the product of 8 x 8 bits.
-        p_TOPOUTPUT_SELECT=Const(2, 2), p_BOTOUTPUT_SELECT=Const(2, 2),
-        i_CLK=ClockSignal(), i_CE=Const(1, 1), i_A=Cat(x, x), i_B=Cat(w0, w1), i_C=Const(0, 16), i_D=Const(0, 16),
+        p_TOPOUTPUT_SELECT=select, p_BOTOUTPUT_SELECT=select,
+        p_TOPADDSUB_LOWERINPUT=Const(1, 2), p_BOTADDSUB_LOWERINPUT=Const(1, 2),
+        p_TOPADDSUB_UPPERINPUT=Const(1, 1), p_BOTADDSUB_UPPERINPUT=Const(1, 1),
+        i_CLK=ClockSignal(), i_CE=Const(1, 1), i_A=Cat(x, x), i_B=Cat(w0, w1), i_C=c, i_D=d,
         **{f"i_{n}": v for n, v in zero.items()}, o_O=out,
     )  # fmt: skip
     return [out[16 * at : 16 * at + 16].as_signed() for at in range(count)]

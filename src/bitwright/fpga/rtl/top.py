@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Elaboratable, Module, Mux, Signal
+from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.memory import Memory
 
@@ -152,8 +152,10 @@ class Processor(Elaboratable):
     def _read(self, m: Module, fetch: Fetch | Window, load: Load) -> None:
         """Requests of FETCH before those of LOAD; data to who asked, in order."""
         config = self.config
-        count = len(self.read_request.beats)
-        owners = SyncFIFOBuffered(width=count + 1, depth=max(config.bus.outstanding, 3))
+        # Where runs are not split, who asked knows its last beat; else the length of each burst is kept.
+        knows = not config.bus.splits and isinstance(fetch, Window)
+        bits = 0 if knows else len(self.read_request.beats)
+        owners = SyncFIFOBuffered(width=bits + 1, depth=max(config.bus.outstanding, 3))
         m.submodules.owners = owners
         ours = fetch.request.valid
         request = self.read_request
@@ -164,11 +166,9 @@ class Processor(Elaboratable):
             fetch.request.ready.eq(request.ready & owners.w_rdy),
             load.bursts.request.ready.eq(request.ready & owners.w_rdy & ~ours),
             owners.w_en.eq(request.valid & request.ready),
-            owners.w_data.eq((request.beats << 1) | ours),
+            owners.w_data.eq(Cat(ours, request.beats)),
         ]
         to_fetch = owners.r_data[0]
-        beat, following = Signal(count), Signal(count)
-        m.d.comb += following.eq(beat + 1)
         data = self.read_data
         m.d.comb += [
             fetch.beats.data.eq(data.data),
@@ -177,6 +177,11 @@ class Processor(Elaboratable):
             load.beats.valid.eq(data.valid & owners.r_rdy & ~to_fetch),
             data.ready.eq(owners.r_rdy & Mux(to_fetch, fetch.beats.ready, load.beats.ready)),
         ]
+        if isinstance(fetch, Window) and knows:
+            m.d.comb += owners.r_en.eq(data.valid & data.ready & Mux(to_fetch, fetch.complete, load.run_ends))
+            return
+        beat, following = Signal(bits), Signal(bits)
+        m.d.comb += following.eq(beat + 1)
         with m.If(data.valid & data.ready):
             with m.If(following == owners.r_data[1:]):
                 m.d.sync += beat.eq(0)

@@ -11,6 +11,7 @@ from bitwright.fpga.config import INSTRUCTION_BYTES, ProcessorConfig
 from bitwright.fpga.isa import HEADER, Unit
 from bitwright.fpga.rtl.memories import UNWATCHED
 from bitwright.fpga.rtl.ports import Beats, Head, Requests
+from bitwright.fpga.stages import copied_bytes
 
 LAST_BIT = HEADER[0].bits
 
@@ -18,7 +19,7 @@ LAST_BIT = HEADER[0].bits
 class Window(Elaboratable):
     """The next ``queue`` instructions of the program; a place is free when every unit is past it.
 
-    Each unit walks over those of others, one a cycle, and has its own copied, a beat a cycle, when it has none.  What must
+    Each unit walks over those of others, one a cycle, and has its own copied, a word a cycle, when it has none.  What must
     wait for what is older than it is, so that the oldest instruction in the window can always run.
 
     Attributes:
@@ -28,6 +29,7 @@ class Window(Elaboratable):
         beats: What comes back.
         heads: The instruction of each unit; it stays until the unit says that it is over.
         active: More instructions are to come.
+        complete: The beat that has just come is the last of its instruction.
     """
 
     def __init__(self, config: ProcessorConfig) -> None:
@@ -38,6 +40,7 @@ class Window(Elaboratable):
         self.beats = Beats("fetch_data", 8 * config.bus.bytes)
         self.heads = [Head(unit) for unit in Unit]
         self.active = Signal()
+        self.complete = Signal(name="window_complete")
 
     def elaborate(self, platform: Any) -> Module:
         """Asking, arriving, walking, copying."""
@@ -63,7 +66,6 @@ class Window(Elaboratable):
         pc = Signal((self.config.bus.memory_bytes - 1).bit_length(), name="pc")
         self.outstanding = Signal(len(asked), name="window_outstanding")
         asking = Signal(name="window_asking")
-        self.complete = Signal(name="window_complete")
         m.d.comb += [
             self.request.valid.eq(self.active & ~self.ended & ((asked - freed)[: len(asked)] != self.config.queue)),
             self.request.address.eq(pc),
@@ -81,16 +83,23 @@ class Window(Elaboratable):
 
     def _arrive(self, m: Module, asked: Any, arrived: Any, bits: int) -> list[Any]:
         """Beats into the block of memory; returns the unit of each place."""
-        width, count = 8 * self.config.bus.bytes, INSTRUCTION_BYTES // self.config.bus.bytes
-        self.memory = Memory(shape=width, depth=self.config.queue * count, init=[], attrs=UNWATCHED)
+        count = INSTRUCTION_BYTES // self.config.bus.bytes
+        wide = copied_bytes(self.config)
+        self.memory = Memory(
+            shape=8 * wide, depth=self.config.queue * INSTRUCTION_BYTES // wide, init=[], attrs=UNWATCHED
+        )
         m.submodules.memory = self.memory
         write = self.memory.write_port()
+        held = Signal(8, name="window_held_byte")  # a bus of one byte: the first of two
+        paired = wide != self.config.bus.bytes
+        with m.If(self.beats.valid):
+            m.d.sync += held.eq(self.beats.data)
         got, final = Signal(range(count), name="window_got"), Signal(name="window_final")
         units = [Signal(2, name=f"window_unit{n}") for n in range(self.config.queue)]
         m.d.comb += [
             self.beats.ready.eq(1),
-            write.addr.eq(Cat(got, arrived[:bits])),
-            write.data.eq(self.beats.data),
+            write.addr.eq(Cat(got[paired:], arrived[:bits])),
+            write.data.eq(Cat(held, self.beats.data) if paired else self.beats.data),
             write.en.eq(self.beats.valid & ~self.ended),
             self.complete.eq(self.beats.valid & (got == count - 1)),
         ]
@@ -103,7 +112,7 @@ class Window(Elaboratable):
         return units
 
     def _copy(self, m: Module, units: list[Any], arrived: Any, at: list[Any], bits: int) -> None:
-        width, count = 8 * self.config.bus.bytes, INSTRUCTION_BYTES // self.config.bus.bytes
+        width, count = 8 * copied_bytes(self.config), INSTRUCTION_BYTES // copied_bytes(self.config)
         copying, who = Signal(name="window_copying"), Signal(2, name="window_who")
         index = Signal(range(count + 1), name="window_index")
         there, beat = Signal(name="window_there"), Signal(range(count), name="window_beat")
