@@ -23,6 +23,9 @@ class CorrectBias:
     activation cuts off on both sides do not count.  A layer whose error on other samples does not fall keeps its bias.
 
     Attributes:
+        original: Whether the mean is that of the network as it was.  Else it is that of the network as passes have left
+            it: where equalization has moved channels past the bound of a ReLU6, few large values differ, and a
+            bias cannot make up for them; it takes weights (``reconstruct``), and after these it is asked for.
         rows: Places that are looked at.
         seed: Of the choice of places.
     """
@@ -30,6 +33,7 @@ class CorrectBias:
     name: ClassVar[str] = "correct-bias"
     summary: ClassVar[str] = "Shift biases by the mean error of the integer outputs, layer after layer."
 
+    original: bool = False
     rows: int = 4096
     seed: int = 0
 
@@ -52,7 +56,7 @@ class CorrectBias:
                 return None
             return Changed(solution=found, error=error / max(first, 1e-30))
 
-        found, done = each_layer(solution, bench, clock, change, rows=self.rows, seed=self.seed)
+        found, done = each_layer(solution, bench, clock, change, rows=self.rows, seed=self.seed, original=self.original)
         share = 100 * (1 - float(np.mean([one.error for one in done]))) if done else 0.0
         text = f"{len(done)} biases shifted; the error of their layers falls by {share:.0f} % on average"
         return found if done else solution, text if not clock.over else f"{text}; stopped by the clock"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.calibrate.spec import LayerSpec, activation_bounds
+from bitwright.calibrate.spec import LayerSpec
 from bitwright.mend.bench import Bench, in_batches, quantized_inputs
 from bitwright.mend.blocks import Block
 from bitwright.mend.patches import Places, patches
@@ -101,6 +101,7 @@ def each_layer(
     rows: int,
     seed: int,
     largest: int | None = None,
+    original: bool = True,
     blocks: Sequence[Block] = (),
     refine: Refine | None = None,
 ) -> tuple[Solution, list[Changed]]:
@@ -115,6 +116,7 @@ def each_layer(
         seed: Of the choice of places.
         largest: Layers with more weights of one output are left alone, and those with as many second moments in
             many groups (averages that have become depthwise layers).
+        original: Whether layers should give what they gave in the network as it was, or what they give now.
         blocks: Pieces of the network.
         refine: Called after the last layer of each, before the layers behind it see what it gives.
     """
@@ -122,7 +124,7 @@ def each_layer(
     ends = {block.layers[-1].name: block for block in blocks}
     incoming: tuple[int, Values] = (0, {})
     specs = {layer.name: layer for layer in solution.spec.layers}
-    wanted = Wanted(solution, bench, rows, np.random.default_rng(seed), largest)
+    wanted = Wanted(solution, bench, rows, np.random.default_rng(seed), largest, original=original)
     program = solution.program(bench.target)
     values = quantized_inputs(program, bench.network.inputs, bench.fit)
     done: list[Changed] = []
@@ -223,12 +225,20 @@ def _moments(spec: LayerSpec) -> int:
 class Wanted:
     """What every linear layer should give before its activation, at chosen places.
 
-    That is what the layer gave in the network as it was, moved as passes have moved its channels since.  So a layer is
-    asked to make up not only for rounding, but also for a bound of ReLU6 that stayed while channels moved.
+    With ``original`` that is what the layer gave in the network as it was, moved as passes have moved its channels since:
+    then a layer is asked to make up not only for rounding, but also for bounds of ReLU6 before it that stayed while
+    channels moved.  Else it is what the layer gives now.
     """
 
     def __init__(
-        self, solution: Solution, bench: Bench, rows: int, rng: np.random.Generator, largest: int | None
+        self,
+        solution: Solution,
+        bench: Bench,
+        rows: int,
+        rng: np.random.Generator,
+        largest: int | None,
+        *,
+        original: bool = True,
     ) -> None:
         net = solution.network
         count = bench.fitted
@@ -248,13 +258,10 @@ class Wanted:
             each = min(size, max(1, -(-min(rows, useful) // count)))
             picked = [np.sort(rng.choice(size, each, replace=False)) for _ in range(count)]
             self._tensor[spec.name], self._places[spec.name] = tensor, np.stack(picked)
-        origins = _origins(solution, bench.network)
-        known = [name for name in self._tensor if name in origins]
-        self._rows = self._run(bench.network, known, bench)
-        for name in known:
-            moved, highest = origins[name]
-            rows_ = np.minimum(self._rows[name], np.float32(highest)) * moved.scale + moved.shift
-            self._rows[name] = np.asarray(rows_, np.float32)
+        origins = _origins(solution, bench.network) if original else {}
+        self._rows = self._run(bench.network, [name for name in self._tensor if name in origins], bench)
+        for name, values in self._rows.items():
+            self._rows[name] = np.asarray(values * origins[name].scale + origins[name].shift, np.float32)
         self._rows |= self._run(net, [name for name in self._tensor if name not in origins], bench)
 
     def _run(self, net: Network, names: list[str], bench: Bench) -> dict[str, NDArray[np.float32]]:
@@ -282,26 +289,21 @@ class Wanted:
         return self._places[spec.name], self._rows[spec.name]
 
 
-def _origins(solution: Solution, before: Network) -> dict[str, tuple[Moved, float]]:
-    """Layer → how its outputs have moved since the network was ``before``, and where they were cut off there.
+def _origins(solution: Solution, before: Network) -> dict[str, Moved]:
+    """Layer → how its outputs have moved since the network was ``before``.
 
     Only of layers that are linear in both networks and have as many outputs; what others gave is not known.
     """
     first = {str(node.outputs[0].name): node for node in before.nodes() if node.outputs}
-    tops = {
-        str(layer.main.outputs[0].name): float((activation_bounds(before, layer) or (0.0, np.inf))[1])
-        for layer in before.layers()
-    }
-    found: dict[str, tuple[Moved, float]] = {}
+    found: dict[str, Moved] = {}
     for spec in solution.spec.layers:
-        tensor = str(spec.layer.main.outputs[0].name)
-        node = first.get(tensor)
+        node = first.get(str(spec.layer.main.outputs[0].name))
         if not spec.is_linear or node is None:
             continue
         old, new = read_linear(before, node), read_linear(solution.network, spec.layer.main)
-        if old is None or new is None or old.outputs != new.outputs or tensor not in tops:
+        if old is None or new is None or old.outputs != new.outputs:
             continue
         moved = between(node, spec.layer.main, new.outputs)
         if moved is not None:
-            found[spec.name] = moved, tops[tensor]
+            found[spec.name] = moved
     return found

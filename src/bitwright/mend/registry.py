@@ -55,7 +55,7 @@ REPAIRS: Mapping[str, type[Repair]] = MappingProxyType({kind.name: kind for kind
 
 AUTO = (
     "schemes,requantize-average,correct-bias,equalize,requantize-average,center,learn-ranges{rounds=1, most=40},"
-    "reconstruct,correct-bias,learn-ranges{most=80}"
+    "reconstruct,correct-bias{original=true},learn-ranges{most=80}"
 )
 """Biases first, so that equalization is compared with its equal; channels before ranges, and ranges before rounding,
 because rounding is for one range; what time is left goes to ranges, the slowest repair for what it gains.  Averages are

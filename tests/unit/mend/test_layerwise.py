@@ -100,7 +100,9 @@ def test_a_bound_that_stayed_is_made_up_for() -> None:
         scale = between(old_spec.layer.main, spec.layer.main, len(spec.weights()))
         assert scale is not None
         (_, rows), (_, old) = at.of(spec), plain.of(old_spec)
-        assert rows == pytest.approx(np.minimum(old, 6.0) * scale.scale, rel=1e-4, abs=1e-4)
+        assert rows == pytest.approx(old * scale.scale, rel=1e-4, abs=1e-4)
         own = own_outputs(moved, bench, spec.name, at)
+        now = Wanted(moved, bench, ROWS, np.random.default_rng(0), None, original=False)
+        assert now.of(spec)[1] == pytest.approx(own, rel=1e-4, abs=1e-4)
         differs += float(np.abs(np.clip(own, *spec.clamp) - np.clip(rows, *spec.clamp)).max()) > 0.05
     assert differs  # the new network's own values would be wrong goals
