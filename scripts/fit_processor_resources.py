@@ -24,7 +24,7 @@ from bitwright.fpga.config import ProcessorConfig, load_config
 from bitwright.fpga.resources import DATA, FAMILIES, blocks, quantities
 from bitwright.fpga.sim.build import rtlil, yosys
 
-COMMANDS = {"ECP5": "synth_ecp5", "iCE40": "synth_ice40 -dsp", "7 series": "synth_xilinx -family xc7 -flatten"}
+COMMANDS = {"ECP5": "synth_ecp5", "iCE40": "synth_ice40 -abc9", "7 series": "synth_xilinx -family xc7 -flatten"}
 CELLS: dict[str, dict[str, dict[str, int]]] = {
     "ECP5": {
         "dsp": {"MULT18X18D": 1},

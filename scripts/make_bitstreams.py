@@ -21,7 +21,7 @@ from bitwright.fpga.config import load_config
 from bitwright.fpga.image import compile_program
 from bitwright.fpga.synthesis import Bitstream
 
-USUAL = ("ulx3s-25f",)
+USUAL = ("ulx3s-25f", "icebreaker")
 DEMO = Path(bitwright.__file__).parent / "demo"
 HEAD = ("board", "configuration", "multipliers", "clock", "reached", "LUT", "FF", "DSP", "RAM", "seed", "built in")
 

@@ -91,7 +91,7 @@ def test_the_whole_way_to_a_board(line: Line, calls: Path, tmp_path: Path, monke
             assert calls.read_text("utf-8").split() == ["-b", "ulx3s", os.fspath(tmp_path / "ready.bit")]
             assert asked[0]["strict_timing"] is True
             monkeypatch.setattr(fpga_board, "FIRST_PATIENCE_S", 10.0)
-            second = line(*given, "--port", port, "--quiet")
+            second = line(*given, "--port", port, "--quiet", "--frames", 2)
             assert second.code == 0, second.err
             validated = line("validate", FILE, "--board", "ulx3s-25f", "--data", VAL, "--samples", 1, "--port", port,
                              "--json", "--quiet")  # fmt: skip
@@ -102,6 +102,9 @@ def test_the_whole_way_to_a_board(line: Line, calls: Path, tmp_path: Path, monke
         assert answer.json["cycles"] > 10_000
         assert answer.json["basis"] == "measured"
         assert answer.json["frames_per_s"] == pytest.approx(80e6 / answer.json["cycles"], rel=1e-3)
+    assert "throughput_frames_per_s" not in first.json
+    assert second.json["throughput_basis"].startswith("with 2 frames in one program")
+    assert second.json["throughput_frames_per_s"] > second.json["frames_per_s"]
     assert "loading the network" in first.err
     assert not any("skipped" in note for note in first.json["notes"])
     assert sum("skipped" in note for note in second.json["notes"]) == 2

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from bitwright.boards.board import Board, Family, Job, Session, Values
-from bitwright.boards.processor import check_frames
+from bitwright.boards.processor import check_frames, check_together
 from bitwright.errors import ExportError, Mismatch, printable
 from bitwright.fpga.board import BoardFile, list_boards, load_board
 from bitwright.fpga.config import ProcessorConfig, load_config
@@ -93,10 +93,18 @@ class Real:
             times = timing(remote.image)
             known = model_ends(times, remote.image)
             checks = check_frames(remote.image, remote, inputs, job, "running on the board", known)
+            checked, mismatches, first_mismatch = checks.checked, checks.mismatches, checks.first
+            batch = None
+            if job.frames is not None and job.frames > 1:
+                several = compile_program(job.program, remote.image.config, frames=job.frames)
+                machine = replace(remote, image=several)
+                machine.load()
+                batch, good, bad, where = check_together(several, machine, inputs, job)
+                checked, mismatches, first_mismatch = checked + good, mismatches + bad, first_mismatch or where
             clock = job.clock_mhz or self.file.clocks(remote.image.config).clock_hz / 1e6
             found = cost(
                 remote.image, checks.ends[0], times, device=f"{remote.image.config.name} on {self.name}",
-                basis="measured", clock_mhz=clock,
+                basis="measured", clock_mhz=clock, batch=batch,
             )  # fmt: skip
             notes = connected.notes
             if remote.link.repeats:
@@ -106,9 +114,9 @@ class Real:
                 toolchain=connected.toolchain,
                 cost=replace(found, notes=(*found.notes, *notes)),
                 samples=len(checks.ends),
-                outputs_checked=checks.checked,
-                mismatches=checks.mismatches,
-                first_mismatch=checks.first,
+                outputs_checked=checked,
+                mismatches=mismatches,
+                first_mismatch=first_mismatch,
                 count_range=checks.count_range,
                 seconds=time.monotonic() - began,
             )
@@ -121,7 +129,7 @@ class Real:
 
     @contextmanager
     def _connected(self, job: Job, *, keep: bool) -> Iterator[Connected]:
-        job.refuse(self.name, "core", "kernels", "patches", "compiler", "frames")
+        job.refuse(self.name, "core", "kernels", "patches", "compiler")
         board = self.file
         config = load_config(job.config or board.config)
         board.check(config)

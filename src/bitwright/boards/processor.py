@@ -71,7 +71,8 @@ class Simulated:
         checked, mismatches, first = checks.checked, checks.mismatches, checks.first
         batch = None
         if job.frames is not None and job.frames > 1:
-            batch, good, bad, where = self._together(job, config, inputs, job.frames)
+            several = compile_program(job.program, config, frames=job.frames)
+            batch, good, bad, where = check_together(several, self._machine(several, job), inputs, job)
             checked, mismatches, first = checked + good, mismatches + bad, first or where
         found = cost(image, checks.ends[0], times, device=f"{config.name} on {self.name}", clock_mhz=job.clock_mhz,
                      basis="estimated" if self.kind == "model" else "measured", batch=batch)  # fmt: skip
@@ -86,28 +87,6 @@ class Simulated:
             count_range=checks.count_range,
             seconds=time.monotonic() - began,
         )
-
-    def _together(
-        self, job: Job, config: ProcessorConfig, inputs: Mapping[str, Values], frames: int
-    ) -> tuple[Batch, int, int, str]:
-        """Several frames in one program: cycles, integers compared, how many differ, and the first in words."""
-        image = compile_program(job.program, config, frames=frames)
-        machine = self._machine(image, job)
-        recorder = Recorder(machine)
-        count = len(next(iter(inputs.values())))
-        samples = [sample_at(inputs, at % count) for at in range(frames)]
-        job.tell(f"{frames} frames in one program")
-        found = run_frames(image, recorder, samples)
-        checked = mismatches = 0
-        first = ""
-        for at, (sample, got) in enumerate(zip(samples, found, strict=True)):
-            for name, want in reference.run(job.program, sample).items():
-                wrong = int((got[name] != want).sum())
-                checked, mismatches = checked + want.size, mismatches + wrong
-                if wrong and not first:
-                    first = f"{printable(name)} of frame {at} in one program differs in {wrong} integers."
-        total = timing(image).cycles if recorder.ends is None else recorder.ends.cycles
-        return Batch(frames, total), checked, mismatches, first
 
     def _machine(self, image: Image, job: Job) -> Machine:
         if self.kind == "model":
@@ -220,6 +199,37 @@ def check_frames(
         good, bad, where = compare(image, machine, sample)
         checked, mismatches, first = checked + good, mismatches + bad, first or where
     return Checks(tuple(ends), checked, mismatches, first)
+
+
+def check_together(
+    image: Image, machine: Machine, inputs: Mapping[str, Values], job: Job
+) -> tuple[Batch, int, int, str]:
+    """Run several frames in one program, and compare what comes out.
+
+    Args:
+        image: Compiled for several frames.
+        machine: Runs it.
+        inputs: Input buffer → integers ``[n, ...]``; they are taken again where there are fewer than frames.
+        job: Whose progress is reported.
+
+    Returns:
+        Cycles, integers compared, how many differ, and the first in words.
+    """
+    frames = image.frames.count
+    recorder = Recorder(machine)
+    count = len(next(iter(inputs.values())))
+    samples = [sample_at(inputs, at % count) for at in range(frames)]
+    job.tell(f"{frames} frames in one program")
+    found = run_frames(image, recorder, samples)
+    checked = mismatches = 0
+    first = ""
+    for at, (sample, got) in enumerate(zip(samples, found, strict=True)):
+        for name, want in reference.run(job.program, sample).items():
+            wrong = int((got[name] != want).sum())
+            checked, mismatches = checked + want.size, mismatches + wrong
+            if wrong and not first:
+                first = f"{printable(name)} of frame {at} in one program differs in {wrong} integers."
+    return Batch(frames, (recorder.ends or model_ends(timing(image), image)).cycles), checked, mismatches, first
 
 
 def compare(image: Image, machine: Machine, sample: Mapping[str, Values]) -> tuple[int, int, str]:

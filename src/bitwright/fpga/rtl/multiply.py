@@ -91,7 +91,10 @@ def _low_product(a: Any, c: Any) -> Any:
 def _mac16(
     m: Module, activation: Any, first: Any, second: Any | None, name: str, add: list[Any] | None = None
 ) -> list[Any]:
-    """Both products of one SB_MAC16, its inputs and outputs registered; or, a cycle later, their sums with ``add``."""
+    """Both products of one SB_MAC16, its inputs and outputs registered; or, a cycle later, their sums with ``add``.
+
+    ``synth_ice40 -dsp`` would set the block's parameters anew (Yosys 0.70), so it must not be given.
+    """
     count = 1 if second is None else 2
     out = Signal(32, name=f"{name}_both")
     zero = {n: Const(0, 1) for n in ("AHOLD", "BHOLD", "CHOLD", "DHOLD", "IRSTTOP", "IRSTBOT", "ORSTTOP", "ORSTBOT", "OLOADTOP",
