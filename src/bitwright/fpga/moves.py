@@ -113,8 +113,15 @@ def _select(places: Places, root: str, out: str, motions: tuple[Motion, ...]) ->
     chosen = selection(places.program, root, out, motions)
     if chosen is None or len(chosen.rows) * len(chosen.columns) > MOST_PIECES:
         return "it moves elements in a way that no window does"
-    if chosen.filled and chosen.fill and chosen.channels != tuple(range(shape[0])):
-        return "it moves channels and fills with something other than 0"
+    if chosen.filled and chosen.fill:
+        # Only copies fill with a value, and they keep where in a word a channel is.
+        if chosen.channels != tuple(range(shape[0])):
+            return "it moves channels and fills with something other than 0"
+        layout = places.plain(places.flat.get(root, root)).layout
+        if places.like(out, layout).layout.channels != layout.channels:
+            return (
+                "it goes into a concatenation with other places for its channels, and fills with something other than 0"
+            )
     return chosen
 
 
@@ -124,7 +131,8 @@ def _selected(places: Places, step: Step, root: str, motions: tuple[Motion, ...]
     if isinstance(chosen, str):
         return chosen
     source = places.source(places.flat.get(root, root))
-    out = places.plain(step.outputs[0])
+    kept = chosen.channels == tuple(range(places.shape(root)[0]))
+    out = places.like(step.outputs[0], source.layout) if kept else places.plain(step.outputs[0])
     pieces = _pieces(out, chosen.rows, chosen.columns)
     if chosen.channels == tuple(range(len(chosen.channels))) and source.layout.channels == out.layout.channels:
         places.jobs.append(together([_copy(step, source, *piece, chosen.fill) for piece in pieces]))
