@@ -17,7 +17,7 @@ from bitwright.fpga.rtl.uart import Receiver, Transmitter
 from bitwright.fpga.wire import ADDRESS_BYTES, ANSWER, MOST_BYTES, REFUSED, Kind, Refusal
 from bitwright.mcu.wire import MAGIC
 
-TAIL_BYTES = 4
+HEAD_BYTES, TAIL_BYTES = 6, 4
 POLYNOMIAL = 0xEDB88320
 RESIDUE = 0xDEBB20E3
 """What the checksum's register holds after a message and its checksum."""
@@ -70,6 +70,43 @@ class Hear(IntEnum):
     TAIL = 4
     WHOLE = 5
     ASKS = 6
+
+
+class Work:
+    """The question that is being worked on, and its answer.
+
+    Attributes:
+        kind: Of the question.
+        number: Of the next answer.
+        at: Address of the next byte.
+        pages: How often 256 bytes are left to read.
+        rest: And how many bytes beside.
+        position: Of the next byte in its frame, from 1 on, modulo 256.
+        refused: There is no answer.
+        reason: Why not.
+        word: Bytes to or from memory.
+        full: This answer has 256 bytes.
+        limit: Position of the last byte.
+        last: The next byte is that one.
+        with_body: The answer says more than that it is one.
+        to_host: What it says is in registers.
+        word_ends: The next byte is the last of a word of memory.
+    """
+
+    def __init__(self, address_bits: int, bus_bytes: int) -> None:
+        self.kind, self.number = Signal(2, name="work_kind"), Signal(8, name="work_number")
+        self.at = Signal(address_bits, name="work_at")
+        self.pages, self.rest, self.position = (Signal(8, name=n) for n in ("pages", "rest", "position"))
+        self.refused, self.reason = Signal(name="refused"), Signal(2, name="reason")
+        self.word = Signal(8 * bus_bytes, name="gathered")
+        self.limit, self.last = Signal(8, name="limit"), Signal(name="last_of_body")
+        self.full, self.with_body, self.to_host = (Signal(name=n) for n in ("full", "with_body", "to_host"))
+        shift = bus_bytes.bit_length() - 1
+        self.word_ends = (self.at + 1)[:shift] == 0 if shift else Const(1, 1)
+
+    def on(self) -> list[Any]:
+        """Statements that go on to the next byte."""
+        return [self.position.eq(self.position + 1), self.at.eq(self.at + 1)]
 
 
 class Bridge(Elaboratable):
@@ -209,117 +246,119 @@ class Bridge(Elaboratable):
 
     def _work(self, m: Module) -> None:
         """One question after the other, each with its answer."""
-        memory, shift = self.memory, self.bytes.bit_length() - 1
-        kind, number, at = (Signal(2, name="work_kind"), Signal(8, name="work_number"),
-                            Signal(self.address_bits, name="work_at"))  # fmt: skip
-        # Bytes left to read: as many times 256, and then some.  Positions in a payload count from 1, modulo 256.
-        pages, rest, position = Signal(8, name="pages"), Signal(8, name="rest"), Signal(8, name="position")
-        refused, reason = Signal(name="refused"), Signal(2, name="reason")
-        before, before_set = Signal(8, name="number_before"), Signal(name="set_before")
-        word = Signal(8 * self.bytes, name="gathered")
-        beats = Signal(9, name="beats_to_write")
-        limit, last = Signal(8, name="limit"), Signal(name="last_of_body")
-        full, with_body, to_host = Signal(name="full"), Signal(name="with_body"), Signal(name="to_host")
+        memory, work = self.memory, Work(self.address_bits, self.bytes)
         m.d.comb += [
-            full.eq(pages != 0),
-            limit.eq(Mux(full, 0, rest)),
-            last.eq(position == limit),
-            with_body.eq(refused | kind[0]),
-            to_host.eq(kind[1] | refused),  # the body is in registers
-            self.index.eq(at[2:8]),
+            work.full.eq(work.pages != 0),
+            work.limit.eq(Mux(work.full, 0, work.rest)),
+            work.last.eq(work.position == work.limit),
+            work.with_body.eq(work.refused | work.kind[0]),
+            work.to_host.eq(work.kind[1] | work.refused),
+            self.index.eq(work.at[2:8]),
             self.write_data.eq(self.value),
-            beats.eq((self.length - ADDRESS_BYTES)[:9] >> shift),
-            memory.write_request.address.eq(at),
-            memory.write_request.beats.eq(beats),
-            memory.write_data.data.eq(word),
-            memory.read_request.address.eq(at),
+            memory.write_request.address.eq(work.at),
+            memory.write_request.beats.eq((self.length - ADDRESS_BYTES)[:9] >> (self.bytes.bit_length() - 1)),
+            memory.write_data.data.eq(work.word),
+            memory.read_request.address.eq(work.at),
             memory.read_request.beats.eq(1),
-            self._read_port.addr.eq(Cat(position, ~self.half)),
+            self._read_port.addr.eq(Cat(work.position, ~self.half)),
         ]
-        value = Array([self.read_data.word_select((k - 1) % 4, 8) for k in range(4)])[position[:2]]
-        body = Signal(8, name="body")
-        m.d.comb += body.eq(Mux(refused, reason, Mux(kind[1], value, word[:8])))
         with m.FSM(name="work"):
-            with m.State("IDLE"):
-                m.d.sync += [
-                    kind.eq(self.kind), number.eq(self.number), at.eq(self.address), refused.eq(0),
-                    pages.eq(Mux(self.kind == READ, self.value[24:], 0)),
-                    rest.eq(Mux(self.kind == READ, self.value[16:24], self.length)),
-                    position.eq(Mux(self.kind == WRITE, FIRST_DATA, 1)),
-                ]  # fmt: skip
-                with m.If(self.asked):
-                    with m.Switch(self.kind):
-                        with m.Case(WRITE):
-                            m.next = "TELL"
-                        with m.Case(SET):
-                            # A register is written once, however often the host asks with the same number.
-                            m.next = "SET"
-                            with m.If(before_set & (before == self.number)):
-                                m.d.comb += self.taken.eq(1)
-                                m.next = "SAY"
-                        with m.Default():
-                            m.d.comb += self.taken.eq(1)
-                            m.next = "SAY"
-                    for condition, why in reversed(self.reasons):
-                        with m.If(condition):
-                            m.d.comb += self.taken.eq(1)
-                            m.d.sync += [refused.eq(1), reason.eq(int(why)), pages.eq(0), rest.eq(1), position.eq(1)]
-                            m.next = "SAY"
-                    m.d.sync += [before.eq(self.number), before_set.eq(self.kind == SET)]
-            with m.State("SET"):
-                m.d.comb += [self.write_enable.eq(1), self.taken.eq(1)]
-                m.next = "SAY"
-            with m.State("TELL"):
-                m.d.comb += memory.write_request.valid.eq(1)
-                with m.If(memory.write_request.ready):
-                    m.d.comb += self.taken.eq(1)
-                    m.next = "GATHER"
-            # A byte takes two cycles: its address, then itself.
-            with m.State("GATHER"):
-                m.next = "GATHERED"
-            with m.State("GATHERED"):
-                m.d.sync += [word.eq(Cat(word, self._read_port.data)[8:]), position.eq(position + 1), at.eq(at + 1)]
-                m.next = "GATHER"
-                with m.If((at + 1)[:shift] == 0 if shift else 1):
-                    m.d.sync += reason.eq(last)
-                    m.next = "PUT"
-            with m.State("PUT"):
-                m.d.comb += memory.write_data.valid.eq(1)
-                with m.If(memory.write_data.ready):
-                    m.next = "GATHER"
-                    with m.If(reason[0]):
-                        m.next = "WROTE"
-            with m.State("WROTE"), m.If(memory.write_answer):
-                m.next = "SAY"
-            with m.State("ASK"):
-                m.d.comb += memory.read_request.valid.eq(1)
-                with m.If(memory.read_request.ready):
-                    m.next = "TAKE"
-            with m.State("TAKE"):
-                m.d.comb += memory.read_data.ready.eq(1)
-                m.d.sync += word.eq(memory.read_data.data)
-                with m.If(memory.read_data.valid):
-                    m.next = "BODY"
-            self._say(m, kind, number, refused, full, limit, with_body, to_host, body, last, pages, rest, at, position,
-                      word)  # fmt: skip
+            self._begin(m, work)
+            self._write(m, work)
+            self._read(m, work)
+            self._say(m, work)
 
-    def _say(
-        self, m: Module, kind: Any, number: Any, refused: Any, full: Any, limit: Any, with_body: Any, to_host: Any,
-        body: Any, last: Any, pages: Any, rest: Any, at: Any, position: Any, word: Any,
-    ) -> None:  # fmt: skip
-        """The states in which an answer goes out: its head, its body, its checksum."""
+    def _begin(self, m: Module, work: Work) -> None:
+        """A question is taken, and a register written."""
+        before, before_set = Signal(8, name="number_before"), Signal(name="set_before")
+        with m.State("IDLE"):
+            m.d.sync += [
+                work.kind.eq(self.kind), work.number.eq(self.number), work.at.eq(self.address), work.refused.eq(0),
+                work.pages.eq(Mux(self.kind == READ, self.value[24:], 0)),
+                work.rest.eq(Mux(self.kind == READ, self.value[16:24], self.length)),
+                work.position.eq(Mux(self.kind == WRITE, FIRST_DATA, 1)),
+            ]  # fmt: skip
+            with m.If(self.asked):
+                with m.Switch(self.kind):
+                    with m.Case(WRITE):
+                        m.next = "TELL"
+                    with m.Case(SET):
+                        # A register is written once, however often the host asks with the same number.
+                        m.next = "SET"
+                        with m.If(before_set & (before == self.number)):
+                            m.d.comb += self.taken.eq(1)
+                            m.next = "SAY"
+                    with m.Default():
+                        m.d.comb += self.taken.eq(1)
+                        m.next = "SAY"
+                for condition, why in reversed(self.reasons):
+                    with m.If(condition):
+                        m.d.comb += self.taken.eq(1)
+                        m.d.sync += [work.refused.eq(1), work.reason.eq(int(why))]
+                        m.d.sync += [work.pages.eq(0), work.rest.eq(1), work.position.eq(1)]
+                        m.next = "SAY"
+                m.d.sync += [before.eq(self.number), before_set.eq(self.kind == SET)]
+        with m.State("SET"):
+            m.d.comb += [self.write_enable.eq(1), self.taken.eq(1)]
+            m.next = "SAY"
+
+    def _write(self, m: Module, work: Work) -> None:
+        """Bytes to memory, all in one burst."""
+        memory, final = self.memory, Signal(name="final_word")
+        with m.State("TELL"):
+            m.d.comb += memory.write_request.valid.eq(1)
+            with m.If(memory.write_request.ready):
+                m.d.comb += self.taken.eq(1)
+                m.next = "GATHER"
+        # A byte takes two cycles: its address, then itself.
+        with m.State("GATHER"):
+            m.next = "GATHERED"
+        with m.State("GATHERED"):
+            m.d.sync += [work.word.eq(Cat(work.word, self._read_port.data)[8:]), *work.on()]
+            m.next = "GATHER"
+            with m.If(work.word_ends):
+                m.d.sync += final.eq(work.last)
+                m.next = "PUT"
+        with m.State("PUT"):
+            m.d.comb += memory.write_data.valid.eq(1)
+            with m.If(memory.write_data.ready):
+                m.next = "GATHER"
+                with m.If(final):
+                    m.next = "WROTE"
+        with m.State("WROTE"), m.If(memory.write_answer):
+            m.next = "SAY"
+
+    def _read(self, m: Module, work: Work) -> None:
+        """A word of memory, asked for when its first byte is to be said: the line is slower than any memory."""
+        memory = self.memory
+        with m.State("ASK"):
+            m.d.comb += memory.read_request.valid.eq(1)
+            with m.If(memory.read_request.ready):
+                m.next = "TAKE"
+        with m.State("TAKE"):
+            m.d.comb += memory.read_data.ready.eq(1)
+            m.d.sync += work.word.eq(memory.read_data.data)
+            with m.If(memory.read_data.valid):
+                m.next = "BODY"
+
+    def _say(self, m: Module, work: Work) -> None:
+        """An answer goes out: its head, its body, its checksum."""
         transmitter, crc = Transmitter(self.divisor), Crc("said")
         m.submodules.transmitter, m.submodules.said = transmitter, crc
-        count, shift = Signal(3, name="said"), self.bytes.bit_length() - 1
+        count = Signal(3, name="said")
         # What the byte that is on the line is to the checksum.
         counts, is_tail = Signal(name="counts"), Signal(name="is_tail")
         gone = transmitter.valid & transmitter.ready
         first, second = MAGIC
+        kind = Mux(work.refused, REFUSED, Cat(work.kind, Const(KINDS | ANSWER >> 2, 6)))
         head = Array([
-            Const(first, 8), Const(second, 8), Mux(refused, REFUSED, Cat(kind, Const(KINDS | ANSWER >> 2, 6))), number,
-            Mux(with_body, limit, 0), full, Const(0, 8), Const(0, 8),
+            Const(first, 8), Const(second, 8), kind, work.number, Mux(work.with_body, work.limit, 0), work.full,
+            Const(0, 8), Const(0, 8),
         ])  # fmt: skip
+        value = Array([self.read_data.word_select((k - 1) % 4, 8) for k in range(4)])[work.position[:2]]
+        body = Signal(8, name="body")
         m.d.comb += [
+            body.eq(Mux(work.refused, work.reason, Mux(work.kind[1], value, work.word[:8]))),
             self.tx.eq(transmitter.pin),
             crc.bit.eq(transmitter.pin),
             crc.valid.eq(transmitter.bit_valid),
@@ -330,22 +369,20 @@ class Bridge(Elaboratable):
             m.d.comb += [transmitter.valid.eq(1), transmitter.data.eq(head[count])]
             with m.If(gone):
                 m.d.sync += [count.eq(count + 1), counts.eq(count >= len(MAGIC)), is_tail.eq(0)]
-                with m.If(count == 5):
+                with m.If(count == HEAD_BYTES - 1):
                     m.d.sync += count.eq(0)
                     m.next = "TAIL"
-                    with m.If(with_body):
+                    with m.If(work.with_body):
                         m.next = "BODY"
-                        with m.If(~to_host):
+                        with m.If(~work.to_host):
                             m.next = "ASK"
         with m.State("BODY"):
             m.d.comb += [transmitter.valid.eq(1), transmitter.data.eq(body), self.hold.eq(1)]
             with m.If(gone):
-                m.d.sync += [position.eq(position + 1), counts.eq(1)]
-                with m.If(~to_host):
-                    m.d.sync += [at.eq(at + 1), word.eq(word >> 8)]
-                    with m.If((at + 1)[:shift] == 0 if shift else 1):
-                        m.next = "ASK"
-                with m.If(last):
+                m.d.sync += [*work.on(), work.word.eq(work.word >> 8), counts.eq(1)]
+                with m.If(~work.to_host & work.word_ends):
+                    m.next = "ASK"
+                with m.If(work.last):
                     m.next = "TAIL"
         with m.State("TAIL"):
             m.d.comb += [transmitter.valid.eq(1), transmitter.data.eq(~crc.value[:8])]
@@ -355,6 +392,10 @@ class Bridge(Elaboratable):
                     m.d.sync += count.eq(0)
                     m.next = "IDLE"
                     # What was read comes in several answers, with numbers that follow each other.
-                    with m.If(full & ((pages != 1) | (rest != 0))):
-                        m.d.sync += [pages.eq(pages - 1), number.eq(number + 1), position.eq(1)]
+                    with m.If(work.full & ((work.pages != 1) | (work.rest != 0))):
+                        m.d.sync += [
+                            work.pages.eq(work.pages - 1),
+                            work.number.eq(work.number + 1),
+                            work.position.eq(1),
+                        ]
                         m.next = "SAY"
