@@ -22,6 +22,8 @@ from bitwright.targets.read import Where, build
 FOLDER = Path(__file__).parent / "boards"
 LEAST_DIVISOR = 4
 SPRAM_BYTES = 1 << 17
+MOST_BEATS = 256
+"""Of a burst to an SDRAM controller."""
 BAUD_ERROR = 0.02
 """Of a bit's length; both ends together may be wrong by half a bit in ten."""
 
@@ -154,6 +156,8 @@ class BoardFile:
             wrong = f"has a bus of {config.bus.bytes} bytes, and this board's memory can be on one of {known}"
         elif config.bus.memory_bytes > self.memory_bytes:
             wrong = f"wants {config.bus.memory_bytes} bytes of external memory, and there are {self.memory_bytes}"
+        elif self.memory == "sdram" and config.bus.burst_beats > MOST_BEATS:
+            wrong = f"has bursts of {config.bus.burst_beats} beats, and this board's memory takes {MOST_BEATS} at once"
         if wrong:
             fitting = [name for name in list_configs() if not self._refuses(load_config(name))]
             raise DoesNotFit(
@@ -166,6 +170,7 @@ class BoardFile:
             config.multiplier not in MULTIPLIERS[self.family][1:]
             or config.bus.bytes not in WIDTHS[self.memory]
             or config.bus.memory_bytes > self.memory_bytes
+            or (self.memory == "sdram" and config.bus.burst_beats > MOST_BEATS)
         )
 
     def clocks(self, config: ProcessorConfig) -> Oscillator:

@@ -71,6 +71,9 @@ def test_more_memory_than_there_is_is_refused() -> None:
     config = load_config("up5k")
     with pytest.raises(DoesNotFit, match="wants 262144 bytes"):
         load_board("icebreaker").check(replace(config, bus=replace(config.bus, memory_bytes=1 << 18)))
+    config = load_config("ecp5-25f")
+    with pytest.raises(DoesNotFit, match=r"bursts of 512 beats.*takes 256 at once.*take ecp5-25f"):
+        load_board("ulx3s-25f").check(replace(config, bus=replace(config.bus, burst_beats=512)))
 
 
 def test_an_unknown_board_names_near_ones() -> None:

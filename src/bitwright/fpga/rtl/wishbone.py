@@ -69,7 +69,7 @@ class WishboneProcessor(Elaboratable):
         found = SyncFIFOBuffered(width=8 * size, depth=READS_AHEAD)
         m.submodules.asked, m.submodules.found = asked, found
         active, writing = Signal(), Signal()
-        address, left = Signal(32), Signal(9)
+        address, left = Signal(32), Signal(len(core.read_request.beats))
         places = Signal(range(READS_AHEAD + 1), init=READS_AHEAD)
         pending = Signal(range(2 * READS_AHEAD))
         read, write = core.read_request, core.write_request
