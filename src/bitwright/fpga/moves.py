@@ -131,8 +131,7 @@ def _selected(places: Places, step: Step, root: str, motions: tuple[Motion, ...]
     if isinstance(chosen, str):
         return chosen
     source = places.source(places.flat.get(root, root))
-    kept = chosen.channels == tuple(range(places.shape(root)[0]))
-    out = places.like(step.outputs[0], source.layout) if kept else places.plain(step.outputs[0])
+    out = places.plain(step.outputs[0])  # where it must be as its source is, that has been seen to
     pieces = _pieces(out, chosen.rows, chosen.columns)
     if chosen.channels == tuple(range(len(chosen.channels))) and source.layout.channels == out.layout.channels:
         places.jobs.append(together([_copy(step, source, *piece, chosen.fill) for piece in pieces]))
