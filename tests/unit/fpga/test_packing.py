@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 import fpga_programs
 from bitwright.boards.processor import compare
+from bitwright.errors import DoesNotFit
 from bitwright.export.c.writer import random_samples
 from bitwright.fpga.config import load_config
 from bitwright.fpga.image import compile_program
@@ -64,7 +65,10 @@ def test_channels_are_paired_so_that_it_is_exact(seed: int, outputs: int, ocp: i
 @given(seed=st.integers(0, 10**6))
 def test_programs_with_the_lowest_weight_stay_exact(seed: int) -> None:
     program = fpga_programs.random_program(seed)
-    image = compile_program(program, PACKED, keep=True)
+    try:
+        image = compile_program(program, PACKED, keep=True)
+    except DoesNotFit:
+        reject()  # its dense layer has more weights than there is room for
     sample = random_samples(program, 1)[0]
     machine = Functional(image)
     run_frame(image, machine, sample)
