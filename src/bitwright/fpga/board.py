@@ -148,30 +148,27 @@ class BoardFile:
         Raises:
             DoesNotFit: not: another device, too wide a bus, or more memory than there is.
         """
-        wrong = ""
-        if config.multiplier not in MULTIPLIERS[self.family]:
-            wrong = f"has multipliers of kind {config.multiplier}, and an {self.device} has none"
-        elif config.bus.bytes not in WIDTHS[self.memory]:
-            known = " or ".join(str(n) for n in WIDTHS[self.memory])
-            wrong = f"has a bus of {config.bus.bytes} bytes, and this board's memory can be on one of {known}"
-        elif config.bus.memory_bytes > self.memory_bytes:
-            wrong = f"wants {config.bus.memory_bytes} bytes of external memory, and there are {self.memory_bytes}"
-        elif self.memory == "sdram" and config.bus.burst_beats > MOST_BEATS:
-            wrong = f"has bursts of {config.bus.burst_beats} beats, and this board's memory takes {MOST_BEATS} at once"
+        wrong = self._wrong(config)
         if wrong:
-            fitting = [name for name in list_configs() if not self._refuses(load_config(name))]
+            shipped = [load_config(name) for name in list_configs()]
+            fitting = [c.name for c in shipped if c.multiplier in MULTIPLIERS[self.family][1:] and not self._wrong(c)]
             raise DoesNotFit(
                 f"Configuration {printable(config.name, 60)} {wrong}. Leave out --config, or take "
                 f"{' or '.join(fitting)} for board {self.name}."
             )
 
-    def _refuses(self, config: ProcessorConfig) -> bool:
-        return (
-            config.multiplier not in MULTIPLIERS[self.family][1:]
-            or config.bus.bytes not in WIDTHS[self.memory]
-            or config.bus.memory_bytes > self.memory_bytes
-            or (self.memory == "sdram" and config.bus.burst_beats > MOST_BEATS)
-        )
+    def _wrong(self, config: ProcessorConfig) -> str:
+        """Why a processor cannot be built for the board, or nothing."""
+        if config.multiplier not in MULTIPLIERS[self.family]:
+            return f"has multipliers of kind {config.multiplier}, and an {self.device} has none"
+        if config.bus.bytes not in WIDTHS[self.memory]:
+            known = " or ".join(str(n) for n in WIDTHS[self.memory])
+            return f"has a bus of {config.bus.bytes} bytes, and this board's memory can be on one of {known}"
+        if config.bus.memory_bytes > self.memory_bytes:
+            return f"wants {config.bus.memory_bytes} bytes of external memory, and there are {self.memory_bytes}"
+        if self.memory == "sdram" and config.bus.burst_beats > MOST_BEATS:
+            return f"has bursts of {config.bus.burst_beats} beats, and this board's memory takes {MOST_BEATS} at once"
+        return ""
 
     def clocks(self, config: ProcessorConfig) -> Oscillator:
         """The clock of a processor on this board, and what is made of it.

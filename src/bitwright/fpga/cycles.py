@@ -115,8 +115,9 @@ def simulate(
     ends, busy = np.full(STAMPS, -1, np.int64), np.zeros(4, np.int64)
     bus = config.bus
     cycles = run(table, bus.latency_cycles, bus.outstanding, bus.burst_beats, config.beats_per_word,
-                 INSTRUCTION_BYTES // bus.bytes, INSTRUCTION_BYTES // copied_bytes(config), config.queue, config.control == "small", conv_stages(config).leaves,
-                 vec_stages(config).leaves, ends, busy, LIMIT)  # fmt: skip
+                 INSTRUCTION_BYTES // bus.bytes, INSTRUCTION_BYTES // copied_bytes(config), config.queue,
+                 config.control == "small", conv_stages(config).leaves, vec_stages(config).leaves, ends, busy,
+                 LIMIT)  # fmt: skip
     if cycles < 0:
         raise Mismatch(f"The program for {config.name} does not end: its tokens wait for each other.")
     found = {int(stamp): int(ends[stamp]) for stamp in np.flatnonzero(ends >= 0)}

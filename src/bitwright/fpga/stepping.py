@@ -34,8 +34,8 @@ def _burst(at: int, left: int, most: int) -> int:  # pragma: no cover  (compiled
 @njit(cache=True)
 def run(
     table: NDArray[np.int64], latency: int, outstanding: int, most: int, per_word: int, per_instruction: int, per_copy: int,
-    queue: int,
-    small: bool, conv_leaves: int, vec_leaves: int, ends: NDArray[np.int64], busy: NDArray[np.int64], limit: int,
+    queue: int, small: bool, conv_leaves: int, vec_leaves: int, ends: NDArray[np.int64], busy: NDArray[np.int64],
+    limit: int,
 ) -> int:  # pragma: no cover  (compiled)  # fmt: skip
     """Cycles of one segment, or -1 if it does not end in ``limit`` cycles.
 

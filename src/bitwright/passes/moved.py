@@ -53,11 +53,8 @@ def read(node: ir.Node, channels: int) -> Moved | None:
     text = node.metadata_props.get(KEY)
     if text is None:
         return Moved(np.ones(channels), np.zeros(channels))
-    try:
-        values = np.asarray(json.loads(text), np.float64)
-    except (ValueError, TypeError, RecursionError):
-        return None
-    return Moved(values[0], values[1]) if values.shape == (2, channels) and np.isfinite(values).all() else None
+    values = normal.two_lists(text)
+    return None if values is None or values.shape[1] != channels else Moved(values[0], values[1])
 
 
 def record(node: ir.Node, scale: Reals, shift: Reals) -> None:

@@ -49,16 +49,17 @@ def of_batch_norm(gamma: NDArray[Any], beta: NDArray[Any], variance: NDArray[Any
 
 def read(node: ir.Node) -> Normal | None:
     """What is written on ``node``, or None; anything else than two equally long lists of numbers counts as nothing."""
-    text = node.metadata_props.get(KEY)
-    if text is None:
-        return None
+    values = two_lists(node.metadata_props.get(KEY, ""))
+    return None if values is None or (values[1] < 0).any() else Normal(values[0], values[1])
+
+
+def two_lists(text: str) -> Reals | None:
+    """Two equally long lists of finite numbers as ``[2, n]``, or None if ``text`` is anything else."""
     try:
         values = np.asarray(json.loads(text), np.float64)
     except (ValueError, TypeError, RecursionError):
         return None
-    if values.ndim != 2 or len(values) != 2 or not np.isfinite(values).all() or (values[1] < 0).any():
-        return None
-    return Normal(values[0], values[1])
+    return values if values.ndim == 2 and len(values) == 2 and np.isfinite(values).all() else None
 
 
 def write(node: ir.Node, normal: Normal | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -179,40 +180,35 @@ VALUES = st.one_of(
 )
 
 
+def gives(top: Shifts | Rounds, cases: list[tuple[int, int]], wanted: Callable[[int, int], int]) -> None:
+    """Whether the hardware gives what is wanted of each value and shift."""
+
+    async def bench(context: Any) -> None:
+        for value, shift in cases:
+            context.set(top.value, value)
+            context.set(top.shift, shift)
+            await context.delay(1e-9)
+            assert context.get(top.result) == wanted(value, shift), (value, shift)
+
+    simulator = Simulator(top)
+    simulator.add_testbench(bench)
+    simulator.run()
+
+
+CASES = st.lists(st.tuples(VALUES, st.integers(0, 31)), min_size=100, max_size=100)
+
+
 @settings(max_examples=10)
-@given(st.lists(st.tuples(VALUES, st.integers(0, 31)), min_size=100, max_size=100))
+@given(CASES)
 def test_a_narrow_shift_is_a_shift_that_is_held_in_9_bits(cases: list[tuple[int, int]]) -> None:
-    top = Shifts()
-
-    async def bench(context: Any) -> None:
-        for value, shift in cases:
-            context.set(top.value, value)
-            context.set(top.shift, shift)
-            await context.delay(1e-9)
-            assert context.get(top.result) == max(min(value >> shift, 255), -256)
-
-    simulator = Simulator(top)
-    simulator.add_testbench(bench)
-    simulator.run()
+    gives(Shifts(), cases, lambda value, shift: max(min(value >> shift, 255), -256))
 
 
 @settings(max_examples=10)
-@given(st.lists(st.tuples(VALUES, st.integers(0, 31)), min_size=100, max_size=100))
+@given(CASES)
 def test_halves_rounded_behind_the_shift_are_the_definition(cases: list[tuple[int, int]]) -> None:
-    top = Rounds()
-
-    async def bench(context: Any) -> None:
-        for value, shift in cases:
-            value = max(min(value, (1 << 31) - 1), -(1 << 31))
-            context.set(top.value, value)
-            context.set(top.shift, shift)
-            await context.delay(1e-9)
-            wanted = requantize(Rounding.HALF_UP, np.asarray(value), shift, -128, 127)
-            assert context.get(top.result) == int(wanted), (value, shift)
-
-    simulator = Simulator(top)
-    simulator.add_testbench(bench)
-    simulator.run()
+    held = [(max(min(value, (1 << 31) - 1), -(1 << 31)), shift) for value, shift in cases]
+    gives(Rounds(), held, lambda value, shift: int(requantize(Rounding.HALF_UP, np.asarray(value), shift, -128, 127)))
 
 
 def test_who_takes_a_token_can_be_given_it() -> None:

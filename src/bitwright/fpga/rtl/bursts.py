@@ -79,11 +79,10 @@ class Bursts(Elaboratable):
             m.d.sync += [rows.next(again=False), runs.next(), row.eq(then), run.eq(then)]
             with m.If(rows.last):
                 m.d.sync += self.active.eq(0)
-        room = Signal(9, name="burst_room")
-        ends = Signal(name="burst_ends", init=1)
         with m.If(self.start | granted):
             m.d.sync += at.eq(then)
         if bus.splits:
+            room, ends = Signal(9, name="burst_room"), Signal(name="burst_ends")
             m.d.comb += [room.eq(bus.burst_beats - then[shift:low]), ends.eq(rest <= room)]
             with m.If(self.start | granted):
                 m.d.sync += [left.eq(rest), size.eq(Mux(ends, rest, room)), final.eq(ends)]
