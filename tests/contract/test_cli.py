@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -103,15 +102,15 @@ def noise(path: Path, count: int = 20, shape: tuple[int, ...] = (2, 4, 4), *, na
 # -------------------------------------------------------------------- what every command gives
 
 
-def test_help_lists_the_commands_and_answers_at_once(tmp_path: Path) -> None:
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    answers = [apart("--help", cwd=tmp_path) for _ in range(5)]
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    seconds = (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / len(answers)
-    assert seconds < 0.2, "processor time of --help"
-    listed = answers[0].out
-    positions = [listed.index(f"\n  {name} ") for name in COMMANDS]
+def test_help_lists_the_commands_and_loads_little(tmp_path: Path) -> None:
+    """What makes it answer at once is what it does not import; ``benchmarks/startup_time.py`` measures the seconds."""
+    script = "import atexit, sys; atexit.register(lambda: print(*sys.modules, file=sys.stderr))"
+    answer = apart("--help", cwd=tmp_path, script=script)
+    positions = [answer.out.index(f"\n  {name} ") for name in COMMANDS]
     assert positions == sorted(positions)
+    loaded = {name.partition(".")[0] for name in answer.err.split()}
+    assert {"bitwright", "click"} <= loaded
+    assert not loaded & {"numpy", "onnx", "onnxruntime", "scipy", "rich", "torch", "tensorflow", "amaranth", "asyncio"}
 
 
 def test_version(tmp_path: Path) -> None:
@@ -222,10 +221,8 @@ def test_targets(line: Line) -> None:
 
 
 def test_demo_goes_the_whole_way(tmp_path: Path) -> None:
-    start = time.monotonic()
     answer = apart("demo", "--folder", "shown", cwd=tmp_path)
     assert answer.code == 0, answer.err
-    assert time.monotonic() - start < 60
     for word in ("inspect", "calibrate", "quantize", "validate", "details", "compare"):
         assert f"$ bitwright {word} shown/" in answer.out
     assert answer.out.count("0 differ") == 2

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -185,8 +184,9 @@ def test_a_line_that_falls_silent_is_one_error(
     monkeypatch.setattr(fpga_board, "PATIENCE_S", 0.05)
     monkeypatch.setattr(fpga_board, "FIRST_PATIENCE_S", 0.05)
     stop = threading.Event()
-    with built(monkeypatch, tmp_path), at_terminal(simulated("ulx3s-25f"), when=stop.is_set) as port:
-        began = time.monotonic()
-        with pytest.raises(ExportError, match="does not answer"):
-            deploy(made / FILE, "ulx3s-25f", port=port, samples=1)
-        assert time.monotonic() - began < 30
+    with (
+        built(monkeypatch, tmp_path),
+        at_terminal(simulated("ulx3s-25f"), when=stop.is_set) as port,
+        pytest.raises(ExportError, match="does not answer"),
+    ):
+        deploy(made / FILE, "ulx3s-25f", port=port, samples=1)
