@@ -33,6 +33,8 @@ from bitwright.model import open_samples
 
 HERE = Path(__file__).parent / "peers"
 OURS = "bitwright"
+TARGETS = {"fpga-unsigned": HERE / "fpga-unsigned.toml"}
+"""Targets that are for comparing alone."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +54,11 @@ class Tool:
 
 TOOLS = {
     "brevitas": Tool(
-        "brevitas_ptq.py", ("brevitas==0.13.4", "onnx2torch==1.5.15", "torchvision", "onnx", "tqdm", "pyyaml"),
-        {"fpga": ("po2-w8", "po2-w8+gptq"), "generic": ("scale-w8", "scale-w8+gptq"),
-         "fpga-w4": ("po2-w4+gptq",), "generic-w4": ("scale-w4+gptq",)},
+        "brevitas_ptq.py",
+        # torchvision's operators load only beside the torch that they were built for.
+        ("brevitas==0.13.4", "onnx2torch==1.5.15", "torch==2.15.0", "torchvision==0.29.2", "onnx", "tqdm", "pyyaml"),
+        {"fpga": ("po2-w8", "po2-w8+gptq"), "fpga-unsigned": ("po2-w8", "po2-w8+gptq"),
+         "generic": ("scale-w8", "scale-w8+gptq"), "fpga-w4": ("po2-w4+gptq",), "generic-w4": ("scale-w4+gptq",)},
     ),
     "quark": Tool(
         "quark_ptq.py", ("amd-quark==0.13", "onnxruntime", "torch"),
@@ -139,7 +143,13 @@ def ours(job: networks.Job, data: Arrays, target: str, args: argparse.Namespace)
     start, busy = time.perf_counter(), time.process_time()
     calibration = bw.calibrate(model, job.calib, samples=args.samples)
     made = bw.quantize(
-        model, calibration, target, mend=args.mend, mend_seconds=args.time, data=job.calib, seed=args.seed
+        model,
+        calibration,
+        str(TARGETS.get(target, target)),
+        mend=args.mend,
+        mend_seconds=args.time,
+        data=job.calib,
+        seed=args.seed,
     )
     took = {"seconds": time.perf_counter() - start, "processor_seconds": time.process_time() - busy}
     held = np.load(data.held, mmap_mode="r")

@@ -58,3 +58,12 @@ def test_a_tool_that_fails_is_a_row(pack: Path) -> None:
     broken.chmod(0o755)
     table = run(pack, "--tools", "brevitas", "--env", f"brevitas={broken}", "--samples", "10")
     assert "failed: no such operator" in table
+
+
+def test_formats_without_a_sign_are_a_target_for_comparing_alone(pack: Path) -> None:
+    run(pack, "--tools", "bitwright", "--targets", "fpga,fpga-unsigned", "--mend", "correct-bias", "--samples", "40")
+    signed, unsigned = (
+        json.loads((pack / "out" / f"digits-{target}-bitwright-mend.json").read_text())
+        for target in ("fpga", "fpga-unsigned")
+    )
+    assert unsigned["sqnr"] > signed["sqnr"] + 0.5  # a bit more behind ReLU
