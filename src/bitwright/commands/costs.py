@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bitwright.commands import screen
 
 if TYPE_CHECKING:
-    from bitwright.measured import Cost, LayerCost, MemoryBlock
+    from bitwright.measured import Cost, CostTable, LayerCost, MemoryBlock
 
 MAP_WIDTH, MAP_ROWS = 48, 24
 NAMES = {
@@ -18,6 +18,7 @@ NAMES = {
     "constant_bytes": "constants",
     "external_bytes": "external",
 }
+RESOURCES = {"dsp": "DSP", "lut": "LUT", "ff": "FF", "bram": "BRAM", "ram_bytes": "buffers"}
 
 
 def show(cost: Cost, *, most: int, map_too: bool) -> None:
@@ -31,11 +32,21 @@ def show(cost: Cost, *, most: int, map_too: bool) -> None:
     for table in cost.tables if map_too else ():
         screen.say()
         screen.say(screen.text(table.title, "bold"))
-        screen.table([screen.Column(name, right=at > 0) for at, name in enumerate(table.columns)],
-                     [[screen.safe(cell) for cell in row] for row in table.rows])  # fmt: skip
+        own(table)
         if table.note:
             screen.say(screen.text(f"   {table.note}", "dim"))
     screen.notes(cost.notes)
+
+
+def own(table: CostTable) -> None:
+    """A table of the device's own: figures to the right, words to the left."""
+    columns = list(zip(*table.rows, strict=True)) or [()] * len(table.columns)
+    words = [2 * sum(bool(cell) and not cell[0].isdigit() for cell in column) > len(column) for column in columns]
+    screen.table(
+        [screen.Column(name, right=not word, shrinks=word and at > 0)
+         for at, (name, word) in enumerate(zip(table.columns, words, strict=True))],
+        [[screen.safe(cell, 300) for cell in row] for row in table.rows],
+    )  # fmt: skip
 
 
 def totals(cost: Cost) -> None:
@@ -49,7 +60,10 @@ def totals(cost: Cost) -> None:
         rate = f"{cost.throughput_per_s:.3g}" if cost.throughput_per_s < 100 else f"{cost.throughput_per_s:,.0f}"
         screen.fact("Throughput", rate, (f"   {screen.safe(cost.throughput_basis, 300)}", "dim"), indent=2)
     if cost.resources:
-        words = "   ".join(f"{name} {count:,}" for name, count in cost.resources.items())
+        words = "   ".join(
+            f"{RESOURCES.get(name, name)} {screen.size(count) if name.endswith('_bytes') else f'{count:,}'}"
+            for name, count in cost.resources.items()
+        )
         screen.fact("Resources", words, (f"   {screen.safe(cost.resources_basis, 300)}", "dim"), indent=2)
     parts: list[Any] = []
     for key, label in NAMES.items():

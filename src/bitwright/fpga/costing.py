@@ -9,6 +9,7 @@ from bitwright.fpga.cycles import Timing
 from bitwright.fpga.image import Image, Segment
 from bitwright.fpga.jobs import ConvJob, HostJob, VecJob
 from bitwright.fpga.resources import in_words, resources
+from bitwright.fpga.schedule import Compute, Fetch, Send, schedule
 from bitwright.measured import Basis, Cost, CostTable, LayerCost
 
 MIB = 1 << 20
@@ -21,6 +22,8 @@ WAITS = {
     "latency": "the layer before it",
 }
 """What ``LayerCycles.bound`` says of a layer that could be faster."""
+NAMED = 4
+"""Layers that a reason for the host names."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,8 @@ def cost(
             f"{len(hosts)} of {len(image.graph.jobs)} steps run on the host, with {100 * share:.1f} % of the "
             "multiply-accumulates; their time is not counted."
         )
+        notes += _reasons(hosts)
+    host = on_host(image)
     return Cost(
         device=device,
         unit="cycles",
@@ -136,7 +141,12 @@ def cost(
         limits={"external_bytes": image.config.bus.memory_bytes},
         layers=rows,
         notes=tuple(notes),
-        tables=(profiler(image, ends, clock_hz, batch), stalls(image, cycles, timing), memory_map(image)),
+        tables=(
+            profiler(image, ends, clock_hz, batch),
+            stalls(image, cycles, timing),
+            *((host,) if host.rows else ()),
+            memory_map(image),
+        ),
         resources={n: getattr(needed, n) for n in ("dsp", "lut", "ff", "bram")} | {"ram_bytes": needed.ram_bytes},
         resources_basis=in_words(needed),
         throughput_per_s=clock_hz * batch.frames / batch.cycles if batch is not None else None,
@@ -177,6 +187,52 @@ def stalls(image: Image, cycles: Mapping[int, int], timing: Timing) -> CostTable
         columns=("", "cycles", "array", "vector unit", "loads input", "loads weights", "stores", "bound by"),
         rows=tuple(rows),
         note="* Parts work at the same time, also for neighboring layers",
+    )
+
+
+def _reasons(jobs: Sequence[HostJob]) -> list[str]:
+    """Why layers are the host's, a sentence for those with the same reasons."""
+    reasons: dict[str, list[str]] = {}
+    for job in jobs:
+        reasons.setdefault(job.step.layer, []).append(job.reason)
+    layers: dict[str, list[str]] = {}
+    for layer, found in reasons.items():
+        layers.setdefault("; ".join(dict.fromkeys(found)), []).append(layer)
+    return [
+        f"On the host: {', '.join(names[:NAMED])}"
+        f"{f' and {len(names) - NAMED} more' if len(names) > NAMED else ''}, because {why}."
+        for why, names in layers.items()
+    ]
+
+
+def on_host(image: Image) -> CostTable:
+    """What the host computes between the processor's runs, and the bytes of a frame that go there and back."""
+    program = image.program
+    rows: list[tuple[str, str, int, int, int]] = []
+    read_bytes = 0
+    between = False
+    for action in schedule(image).actions:
+        if isinstance(action, Fetch):
+            place = image.graph.places[action.buffer]
+            read_bytes += (place.end_word - place.first_word) * place.layout.icp
+        elif isinstance(action, Compute):
+            layers = ", ".join(dict.fromkeys(step.layer for step in action.steps))
+            ops = ", ".join(dict.fromkeys(step.op for step in action.steps))
+            values = sum(program.buffers[name].size for step in action.steps for name in step.outputs)
+            rows.append((layers, ops, values, read_bytes, 0))
+            read_bytes, between = 0, True
+        elif isinstance(action, Send) and between:
+            layers, ops, values, before, written_bytes = rows[-1]
+            layout = action.place.layout
+            written_bytes += layout.height * layout.width * layout.words * layout.icp
+            rows[-1] = (layers, ops, values, before, written_bytes)
+        else:
+            between = False
+    return CostTable(
+        title="On the host",
+        columns=("", "operator", "values", "bytes read", "bytes written"),
+        rows=tuple((layers, ops, *(f"{count:,}" for count in counts)) for layers, ops, *counts in rows),
+        note="* For each frame: values that are computed, and bytes from and to the processor's memory",
     )
 
 

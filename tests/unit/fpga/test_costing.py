@@ -11,9 +11,12 @@ from bitwright.deploying import deploy
 from bitwright.errors import UnknownTarget
 from bitwright.estimating import estimate
 from bitwright.fpga.config import load_config
-from bitwright.fpga.costing import memory_map, model_ends, profiler
+from bitwright.fpga.costing import memory_map, model_ends, on_host, profiler
 from bitwright.fpga.cycles import timing
 from bitwright.fpga.image import Image, compile_program
+from bitwright.fpga.jobs import HostJob
+from bitwright.fpga.running import Functional, Values, run_frame, send_input
+from bitwright.fpga.schedule import Compute, schedule
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +46,58 @@ def test_memory_map_is_contiguous(image: Image) -> None:
         assert region.size_bytes % image.config.bus.region_bytes == 0
         assert region.used_bytes <= region.size_bytes
     assert table.rows[-1][2] == f"Total: {image.size_bytes / 2**20:.1f} MB"
+
+
+class Counting(Functional):
+    """The functional model, which counts the bytes that go in and out."""
+
+    def __init__(self, image: Image) -> None:
+        super().__init__(image)
+        self.read_bytes = self.written_bytes = 0
+
+    def write(self, address: int, data: Values) -> None:
+        super().write(address, data)
+        self.written_bytes += data.size
+
+    def read(self, address: int, size_bytes: int) -> Values:
+        self.read_bytes += size_bytes
+        return super().read(address, size_bytes)
+
+
+@pytest.mark.parametrize("name", ["residual", "fire"])
+def test_bytes_for_the_host_are_those_that_a_frame_moves(name: str) -> None:
+    program = zoo_programs.quantized(name, "fpga")
+    image = compile_program(program, load_config("ecp5-25f"))  # which adds nothing: sums and averages are the host's
+    inputs = {n: np.zeros((1, *program.buffers[n].shape[1:]), np.int8) for n in program.inputs}
+    machine, only_inputs = Counting(image), Counting(image)
+    run_frame(image, machine, inputs)
+    for n, values in inputs.items():
+        send_input(image, only_inputs, n, values)
+    known = schedule(image)
+    places = [image.graph.places[n] for n in known.results]
+    results_bytes = sum((place.end_word - place.first_word) * place.layout.icp for place in places)
+    rows = on_host(image).rows
+    assert rows
+    figures = [[int(cell.replace(",", "")) for cell in row[2:]] for row in rows]
+    assert machine.read_bytes - results_bytes == sum(read for _, read, _ in figures) > 0
+    assert machine.written_bytes - only_inputs.written_bytes == sum(written for *_, written in figures)
+    steps = [step for action in known.actions if isinstance(action, Compute) for step in action.steps]
+    assert sum(program.buffers[n].size for step in steps for n in step.outputs) == sum(n for n, *_ in figures)
+
+
+def test_a_network_that_needs_no_host_has_no_such_table(image: Image) -> None:
+    hosts = [job for job in image.graph.jobs if isinstance(job, HostJob)]
+    assert bool(on_host(image).rows) == bool(hosts)
+
+
+def test_why_a_step_is_the_hosts_is_said() -> None:
+    found = estimate(zoo_programs.quantized("residual", "fpga"), config="ecp5-25f")
+    assert any(table.title == "On the host" for table in found.tables)
+    said = [note for note in found.notes if note.startswith("On the host: ")]
+    named = {row.layer for row in found.layers if row.by.startswith("host: ")}
+    assert named
+    assert all(any(layer in note for note in said) for layer in named)
+    assert any("this configuration's vector unit does not add" in note for note in said)
 
 
 def test_estimate_and_deploy_agree() -> None:
