@@ -19,7 +19,7 @@ from bitwright.fpga.sdram import BANK_BITS, ROW_BITS, times
 from bitwright.fpga.wire import LOADED
 
 WAKE_CYCLES = 1 << 12
-"""Of reset after the clock has settled."""
+"""Of silence after the clock has settled."""
 
 
 def most_beats(config: ProcessorConfig) -> int:
@@ -125,15 +125,15 @@ class Top(Elaboratable):
         return list(self.pins.values())
 
     def elaborate(self, platform: Any) -> Module:
-        """Clock, reset, pins."""
+        """Clock, first values, pins."""
         m = Module()
         if self.system is None:
             self.system = System(self.board, self.config, self.clocks.divisor, self.clocks.clock_hz)
         m.submodules.system = self.system
-        # Registers of an iCE40 have their first values from its configuration, and a system that hears nothing changes none
-        # of them, however its clock comes up; its registers' resets are free for their logic.
-        by_reset = self.board.family != "ice40"
-        m.domains.sync = sync = ClockDomain(reset_less=not by_reset)
+        # Registers have their first values from the configuration, and a system that hears nothing changes none of them,
+        # however its clock comes up; only a chip of memory is told things unasked.  A reset would be a wire to all registers:
+        # on an ECP5 a seventh of all connections, and the logic of an iCE40's registers.
+        m.domains.sync = ClockDomain(reset_less=True)
         m.domains.wake = ClockDomain(reset_less=True)
         settled, clock = Signal(), Signal()
         if self.board.family == "ecp5":
@@ -150,11 +150,10 @@ class Top(Elaboratable):
             m.d.wake += count.eq(count + 1)
         awake = Signal()
         m.d.wake += awake.eq(count == WAKE_CYCLES)
-        if by_reset:
-            m.d.comb += sync.rst.eq(~awake)
         m.d.comb += self.system.rx.eq(self._in(m, "rx") | ~awake)
         self._plain(m)
         if self.board.memory == "sdram":
+            m.d.comb += self.system.memory.awake.eq(awake)
             self._sdram(m, shifted)
         return m
 

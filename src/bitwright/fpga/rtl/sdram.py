@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Array, Cat, Const, Elaboratable, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Const, Elaboratable, Module, Mux, ResetInserter, Signal
 from amaranth.lib.fifo import SyncFIFOBuffered
 
 from bitwright.fpga.rtl.sharing import MemoryPort
@@ -56,6 +56,7 @@ class Sdram(Elaboratable):
     Attributes:
         port: Its channels.
         pins: To the chip.
+        awake: The clock has settled; until then the chip is told nothing and no time is counted.
         ready: The chip has been woken.
     """
 
@@ -65,9 +66,10 @@ class Sdram(Elaboratable):
         self.bytes, self.times = bus_bytes, times
         self.port = MemoryPort("sdram", 8 * bus_bytes)
         self.pins = Pins()
+        self.awake = Signal(init=1)
         self.ready = Signal()
 
-    def elaborate(self, platform: Any) -> Module:
+    def elaborate(self, platform: Any) -> Any:
         """One command a cycle."""
         m = Module()
         times, port, pins = self.times, self.port, self.pins
@@ -178,7 +180,7 @@ class Sdram(Elaboratable):
             m.d.sync += [interval.eq(times.interval - 1), due.eq(due + ~refreshed)]
         with m.Else():
             m.d.sync += [interval.eq(interval - 1), due.eq(due - refreshed)]
-        return m
+        return ResetInserter(~self.awake)(m)
 
     def _beats(self, m: Module, words: Any, per_beat: int) -> None:
         """Words to beats."""
