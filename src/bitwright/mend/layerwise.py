@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bitwright.calibrate.spec import LayerSpec
+from bitwright.calibrate.spec import LayerSpec, activation_bounds
 from bitwright.mend.bench import Bench, in_batches, quantized_inputs
 from bitwright.mend.blocks import Block
 from bitwright.mend.patches import Places, patches
@@ -31,6 +31,8 @@ Reals = NDArray[np.float64]
 CHECKED = 0.25
 """Share of the samples that choose between ways, and are not learned from."""
 FEWEST = 2048
+NEAR = 0.05
+"""Share of an activation's range by which its bounds may move and still be the same."""
 PER_WEIGHT = 24
 """Places for each weight of an output: enough for a fit, and a depthwise layer needs few."""
 
@@ -216,6 +218,26 @@ def problem_of(
     )
 
 
+def inside(asked: Reals, before: tuple[float, float] | None, now: tuple[float, float] | None, origin: Moved) -> Reals:
+    """Outputs where the bounds that an activation had before are the narrower ones, kept within these.
+
+    Args:
+        asked: Outputs before the activation, moved, ``[rows, out]``.
+        before: Bounds of the activation in the network as it was.
+        now: The bounds that it has.
+        origin: How its channels have moved.
+    """
+    if before is None:
+        return asked
+    lo, hi = now or (-np.inf, np.inf)
+    with np.errstate(invalid="ignore"):  # a channel without a scale has no bound
+        low, high = (end * origin.scale + origin.shift for end in before)
+        # Where both are nearly the same, the new bound does what the old one did, and nothing need be asked.
+        near = NEAR * np.where(np.isfinite(high - low), high - low, origin.scale)
+    low, high = np.where(low > lo + near, low, -np.inf), np.where(high < hi - near, high, np.inf)
+    return np.asarray(np.clip(asked, low, high))
+
+
 def _moments(spec: LayerSpec) -> int:
     """Numbers in the second moments of the inputs, of all groups together."""
     groups = int(spec.attributes.get("group", 1)) if spec.op in ("Conv", "ConvTranspose") else 1
@@ -226,8 +248,8 @@ class Wanted:
     """What every linear layer should give before its activation, at chosen places.
 
     With ``original`` that is what the layer gave in the network as it was, moved as passes have moved its channels since:
-    then a layer is asked to make up not only for rounding, but also for bounds of ReLU6 before it that stayed while
-    channels moved.  Else it is what the layer gives now.
+    then a layer is asked to make up not only for rounding, but also for bounds of ReLU6 that stayed while channels
+    moved, those before it and its own.  Else it is what the layer gives now.
     """
 
     def __init__(
@@ -260,8 +282,13 @@ class Wanted:
             self._tensor[spec.name], self._places[spec.name] = tensor, np.stack(picked)
         origins = _origins(solution, bench.network) if original else {}
         self._rows = self._run(bench.network, [name for name in self._tensor if name in origins], bench)
+        bounds = {spec.name: spec.clamp for spec in solution.spec.layers}
+        known = [one for one in bench.network.layers() if one.main.outputs]
+        before = {str(one.main.outputs[0].name): activation_bounds(bench.network, one) for one in known}
         for name, values in self._rows.items():
-            self._rows[name] = np.asarray(values * origins[name].scale + origins[name].shift, np.float32)
+            asked = values * origins[name].scale + origins[name].shift
+            asked = inside(asked, before.get(self._tensor[name]), bounds[name], origins[name])
+            self._rows[name] = np.asarray(asked, np.float32)
         self._rows |= self._run(net, [name for name in self._tensor if name not in origins], bench)
 
     def _run(self, net: Network, names: list[str], bench: Bench) -> dict[str, NDArray[np.float32]]:

@@ -24,6 +24,9 @@ Reals = NDArray[np.float64]
 FEW = 6
 """Bits of weights up to which clipping some of them pays."""
 
+SETTLED = 0.01
+"""Share of a layer's error that aiming anew must take away to be done once more."""
+
 LARGEST = 2400
 """Weights of one output beyond which the inverse takes too long; such layers get a bias only."""
 
@@ -47,7 +50,9 @@ class Reconstruct:
         few_exponents: ``exponents`` for weights of 6 bits and fewer.
         few_factors: ``factors`` for them; the step of each output is fitted to its integers as well.
         few_sweeps: ``sweeps`` for them.
-        turns: How often they are fitted again to what is left to do behind the activation.
+        few_aims: How often real weights are fitted again, at most, before any is rounded: each fit puts other outputs on
+            the other side of an activation's bound, where nothing is asked of them.
+        turns: The same after rounding.
         seed: Of the choice of places.
     """
 
@@ -62,6 +67,7 @@ class Reconstruct:
     few_exponents: tuple[int, ...] = (0, -1, 1)
     few_factors: tuple[float, ...] = (1.15, 0.87, 0.75, 0.65, 0.55)
     few_sweeps: int = 4
+    few_aims: int = 6
     turns: int = 2
     seed: int = 0
 
@@ -86,8 +92,9 @@ class Reconstruct:
         first = problem.error(real(problem.stored, start, problem.weights[:, :, 0]))
         work = _Work.of(problem, self.damping)
         best: _Way | None = None
-        goal = aimed(problem)
-        ideals = [problem.weights, *work.fitted(goal)]
+        few = start.bits <= FEW
+        goal, fits = work.settled(self.few_aims if few else 0)
+        ideals = [problem.weights, *fits]
         for formats in self._steps(solution, target, spec):
             ways = []
             for format in formats:
@@ -99,7 +106,6 @@ class Reconstruct:
                 if best is None or way.error < best.error:
                     best = way
         assert best is not None  # the step that is there is always tried
-        few = start.bits <= FEW
         best = work.polished(goal, best, sweeps=self.few_sweeps if few else self.sweeps, own=own, scaled=few)
         for _ in range(self.turns if few else 0):
             # Many outputs are on the other side of an activation's bound than with float weights: aim anew.
@@ -214,6 +220,19 @@ class _Work:
         x, weights = self.inputs, self.problem.weights
         missing = (goal - x @ weights.swapaxes(1, 2)).swapaxes(1, 2) @ x / x.shape[1]
         return [refit(weights, damped(self.hessian, share), missing) for share in self.damping]
+
+    def settled(self, aims: int) -> tuple[Reals, list[Reals]]:
+        """What the outputs are fitted to, and :meth:`fitted` to it, after so many aims as they gain."""
+        goal = aimed(self.problem)
+        fits = self.fitted(goal)
+        for _ in range(aims):
+            best = min(fits, key=self.problem.error)
+            again = aimed(self.problem, best)
+            found = self.fitted(again)
+            if not min(map(self.problem.error, found)) < (1 - SETTLED) * self.problem.error(best):
+                break
+            goal, fits = again, found
+        return goal, fits
 
     def rounded(self, goal: Reals, format: Format, size: Reals, ideal: Reals, bias: Reals | None) -> _Way:
         """``ideal`` rounded; without a ``bias`` that is stored so, the best one."""

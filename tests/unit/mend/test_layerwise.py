@@ -11,14 +11,14 @@ from bitwright.calibrate.scheme import load as load_scheme
 from bitwright.calibrate.spec import read_layers
 from bitwright.mend.bench import Bench, run_float
 from bitwright.mend.center import Center
-from bitwright.mend.layerwise import Wanted
+from bitwright.mend.layerwise import Wanted, inside
 from bitwright.mend.repair import Clock
 from bitwright.mend.rewrite import EqualizeChannels
 from bitwright.mend.search import split
 from bitwright.mend.solution import Solution
 from bitwright.network.load import load
 from bitwright.network.network import Network
-from bitwright.passes.moved import between
+from bitwright.passes.moved import Moved, between
 from bitwright.passes.prepare import prepare
 from bitwright.targets.target import load_target
 
@@ -92,7 +92,7 @@ def test_a_bound_that_stayed_is_made_up_for() -> None:
     plain = wanted(first, bench)
     moved, _ = EqualizeChannels(settle=False).apply(first, bench, Clock())
     at = wanted(moved, bench)
-    differs = 0
+    differs = cut = 0
     for spec in moved.spec.layers:
         if not spec.is_linear or spec.clamp is None:
             continue
@@ -100,9 +100,24 @@ def test_a_bound_that_stayed_is_made_up_for() -> None:
         scale = between(old_spec.layer.main, spec.layer.main, len(spec.weights()))
         assert scale is not None
         (_, rows), (_, old) = at.of(spec), plain.of(old_spec)
-        assert rows == pytest.approx(old * scale.scale, rel=1e-4, abs=1e-4)
+        end = 6.0 * scale.scale
+        narrower = np.minimum(old * scale.scale, np.where(1.05 * end < spec.clamp[1], end, np.inf))
+        assert rows == pytest.approx(narrower, rel=1e-4, abs=1e-4)
+        cut += int((narrower < old * scale.scale).sum())
         own = own_outputs(moved, bench, spec.name, at)
         now = Wanted(moved, bench, ROWS, np.random.default_rng(0), None, original=False)
         assert now.of(spec)[1] == pytest.approx(own, rel=1e-4, abs=1e-4)
         differs += float(np.abs(np.clip(own, *spec.clamp) - np.clip(rows, *spec.clamp)).max()) > 0.05
     assert differs  # the new network's own values would be wrong goals
+    assert cut  # what a bound cut off before is not asked for where there is no bound now
+
+
+def test_goals_stay_inside_the_bounds_that_were() -> None:
+    asked = np.array([[-9.0, -9.0, 9.0, 9.0, 9.0, 9.0]])
+    scale, shift = np.array([1.0, 0.5, 0.5, 2.0, 1.0, 0.0]), np.array([-4.0, 0.0, 0.0, 0.0, 0.0, 1.0])
+    origin = Moved(scale, shift)
+    # Moved along; a lower bound that is still there; narrower than now; wider than now; the same; a cleared channel.
+    assert inside(asked, (0.0, 6.0), (-4.0, 6.0), origin).tolist() == [[-9.0, 0.0, 3.0, 9.0, 9.0, 1.0]]
+    assert inside(asked, (0.0, np.inf), (0.0, np.inf), Moved(scale, 0 * shift)).tolist() == asked.tolist()
+    assert inside(asked, None, (0.0, 6.0), origin) is asked
+    assert inside(asked, (0.0, 6.0), None, Moved(np.ones(6), np.zeros(6))).tolist() == [[0.0] * 2 + [6.0] * 4]
