@@ -17,6 +17,7 @@ from bitwright.mend.repair import Clock
 from bitwright.mend.solution import Solution
 from bitwright.mend.walk import Values, advance, layers, still_needed
 from bitwright.number.format import Format
+from bitwright.passes.equalization import FEW
 from bitwright.passes.linear import read_linear
 from bitwright.passes.moved import Moved, between
 from bitwright.program.forms import Contract
@@ -248,8 +249,8 @@ class Wanted:
     """What every linear layer should give before its activation, at chosen places.
 
     With ``original`` that is what the layer gave in the network as it was, moved as passes have moved its channels since:
-    then a layer is asked to make up not only for rounding, but also for bounds of ReLU6 that stayed while channels
-    moved, those before it and its own.  Else it is what the layer gives now.
+    then a layer is asked to make up not only for rounding, but also for bounds of ReLU6 before it that stayed while
+    channels moved, and, with weights of few bits, for its own.  Else it is what the layer gives now.
     """
 
     def __init__(
@@ -287,7 +288,8 @@ class Wanted:
         before = {str(one.main.outputs[0].name): activation_bounds(bench.network, one) for one in known}
         for name, values in self._rows.items():
             asked = values * origins[name].scale + origins[name].shift
-            asked = inside(asked, before.get(self._tensor[name]), bounds[name], origins[name])
+            if solution.formats.weights[name].bits <= FEW:  # with more, no gain was found
+                asked = inside(asked, before.get(self._tensor[name]), bounds[name], origins[name])
             self._rows[name] = np.asarray(asked, np.float32)
         self._rows |= self._run(net, [name for name in self._tensor if name not in origins], bench)
 
