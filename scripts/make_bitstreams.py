@@ -48,6 +48,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "boards", nargs="*", metavar="BOARD", help=f"of {', '.join(list_boards())}; usually {', '.join(USUAL)}"
     )
+    parser.add_argument("--config", metavar="NAME", help="the processor's configuration; usually the board's own")
     parser.add_argument("--folder", type=Path, default=Path("build/bitstreams"))
     given = parser.parse_args(arguments)
     given.folder.mkdir(parents=True, exist_ok=True)
@@ -62,7 +63,8 @@ def main(arguments: list[str]) -> int:
 
     for name in given.boards or USUAL:
         board = load_board(name)
-        config = load_config(board.config)
+        config = load_config(given.config or board.config)
+        other = f" --config {config.name}" if config.name != board.config else ""
         try:
             made = board_bitstream(board, config, strict_timing=True, say=say)
         except (DoesNotFit, TimingMissed) as error:
@@ -79,7 +81,7 @@ def main(arguments: list[str]) -> int:
             (folder / "README.txt").write_text(
                 f"{made.path.name}: {config.name}, fingerprint {config.fingerprint:#010x}; built, timing closed, simulated.\n"
                 f"digits.image: {image.memory.size} bytes of external memory from {image.memory_offset:#x} on.\n"
-                f"Run it: bitwright deploy digits-fpga.bw --board {name}\n",
+                f"Run it: bitwright deploy digits-fpga.bw --board {name}{other}\n",
                 "utf-8",
             )
             shutil.rmtree(given.folder / name, ignore_errors=True)
