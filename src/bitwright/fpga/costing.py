@@ -129,7 +129,6 @@ def cost(
             "multiply-accumulates; their time is not counted."
         )
         notes += _reasons(hosts)
-    host = on_host(image)
     return Cost(
         device=device,
         unit="cycles",
@@ -144,7 +143,7 @@ def cost(
         tables=(
             profiler(image, ends, clock_hz, batch),
             stalls(image, cycles, timing),
-            *((host,) if host.rows else ()),
+            *([on_host(image)] if hosts else []),
             memory_map(image),
         ),
         resources={n: getattr(needed, n) for n in ("dsp", "lut", "ff", "bram")} | {"ram_bytes": needed.ram_bytes},
@@ -213,8 +212,7 @@ def on_host(image: Image) -> CostTable:
     between = False
     for action in schedule(image).actions:
         if isinstance(action, Fetch):
-            place = image.graph.places[action.buffer]
-            read_bytes += (place.end_word - place.first_word) * place.layout.icp
+            read_bytes += image.graph.places[action.buffer].span_bytes
         elif isinstance(action, Compute):
             layers = ", ".join(dict.fromkeys(step.layer for step in action.steps))
             ops = ", ".join(dict.fromkeys(step.op for step in action.steps))
@@ -223,9 +221,7 @@ def on_host(image: Image) -> CostTable:
             read_bytes, between = 0, True
         elif isinstance(action, Send) and between:
             layers, ops, values, before, written_bytes = rows[-1]
-            layout = action.place.layout
-            written_bytes += layout.height * layout.width * layout.words * layout.icp
-            rows[-1] = (layers, ops, values, before, written_bytes)
+            rows[-1] = (layers, ops, values, before, written_bytes + action.place.layout.size_bytes)
         else:
             between = False
     return CostTable(

@@ -47,6 +47,11 @@ class Place:
         rows, pixels = self.layout.height - 1, self.layout.width - 1
         return self.first_word + rows * self.row_words + pixels * self.pixel_words + self.layout.words
 
+    @property
+    def span_bytes(self) -> int:
+        """From the first word to the last, with what lies between pixels: what is read to have it."""
+        return (self.end_word - self.first_word) * self.layout.icp
+
     def every(self, first: tuple[int, int], step: tuple[int, int], count: tuple[int, int]) -> Place:
         """``count`` rows and columns of it from ``first`` on, ``step`` apart."""
         return replace(

@@ -76,7 +76,7 @@ def fetch(image: Image, machine: Machine, name: str, frame: int = 0) -> Values:
     """Read a frame's buffer from external memory, ``[1, ...]`` in its own shape."""
     place, buffer = image.frames.at(image.graph.places[name], frame), image.program.buffers[name]
     layout = place.layout
-    words = machine.read(image.address(place), (place.end_word - place.first_word) * layout.icp).reshape(-1, layout.icp)
+    words = machine.read(image.address(place), place.span_bytes).reshape(-1, layout.icp)
     y, x, word = (np.arange(n) for n in (layout.height, layout.width, layout.words))
     at = (y * place.row_words)[:, None, None] + (x * place.pixel_words)[:, None] + word
     count = buffer.size // (layout.height * layout.width)

@@ -283,13 +283,15 @@ class Wanted:
             self._tensor[spec.name], self._places[spec.name] = tensor, np.stack(picked)
         origins = _origins(solution, bench.network) if original else {}
         self._rows = self._run(bench.network, [name for name in self._tensor if name in origins], bench)
-        bounds = {spec.name: spec.clamp for spec in solution.spec.layers}
-        known = [one for one in bench.network.layers() if one.main.outputs]
-        before = {str(one.main.outputs[0].name): activation_bounds(bench.network, one) for one in known}
+        few = {
+            name for name in self._rows if solution.formats.weights[name].bits <= FEW
+        }  # with more, no gain was found
+        before = _bounds(bench.network) if few else {}
+        now = {spec.name: spec.clamp for spec in solution.spec.layers}
         for name, values in self._rows.items():
             asked = values * origins[name].scale + origins[name].shift
-            if solution.formats.weights[name].bits <= FEW:  # with more, no gain was found
-                asked = inside(asked, before.get(self._tensor[name]), bounds[name], origins[name])
+            if name in few:
+                asked = inside(asked, before.get(self._tensor[name]), now[name], origins[name])
             self._rows[name] = np.asarray(asked, np.float32)
         self._rows |= self._run(net, [name for name in self._tensor if name not in origins], bench)
 
@@ -316,6 +318,12 @@ class Wanted:
     def of(self, spec: LayerSpec) -> tuple[Places, NDArray[np.float32]]:
         """Places ``[n, p]`` and float outputs ``[n * p, out]``."""
         return self._places[spec.name], self._rows[spec.name]
+
+
+def _bounds(net: Network) -> dict[str, tuple[float, float] | None]:
+    """Output of a layer before its activation → bounds of that."""
+    known = [layer for layer in net.layers() if layer.main.outputs]
+    return {str(layer.main.outputs[0].name): activation_bounds(net, layer) for layer in known}
 
 
 def _origins(solution: Solution, before: Network) -> dict[str, Moved]:

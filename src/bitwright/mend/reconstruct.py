@@ -15,14 +15,12 @@ from bitwright.mend.repair import Clock
 from bitwright.mend.rounding import Compensation, best_steps, compensated, damped, descended, refit
 from bitwright.mend.solution import Solution
 from bitwright.number.format import Format
+from bitwright.passes.equalization import FEW
 
 if TYPE_CHECKING:
     from bitwright.targets.target import Target
 
 Reals = NDArray[np.float64]
-
-FEW = 6
-"""Bits of weights up to which clipping some of them pays."""
 
 SETTLED = 0.01
 """Share of a layer's error that aiming anew must take away to be done once more."""
@@ -225,13 +223,14 @@ class _Work:
         """What the outputs are fitted to, and :meth:`fitted` to it, after so many aims as they gain."""
         goal = aimed(self.problem)
         fits = self.fitted(goal)
+        errors = [self.problem.error(fit) for fit in fits] if aims else []
         for _ in range(aims):
-            best = min(fits, key=self.problem.error)
-            again = aimed(self.problem, best)
+            again = aimed(self.problem, fits[int(np.argmin(errors))])
             found = self.fitted(again)
-            if not min(map(self.problem.error, found)) < (1 - SETTLED) * self.problem.error(best):
+            now = [self.problem.error(fit) for fit in found]
+            if not min(now) < (1 - SETTLED) * min(errors):
                 break
-            goal, fits = again, found
+            goal, fits, errors = again, found, now
         return goal, fits
 
     def rounded(self, goal: Reals, format: Format, size: Reals, ideal: Reals, bias: Reals | None) -> _Way:
